@@ -1,0 +1,90 @@
+-- The guard's own tables. Only its functions write them; the cache reads them by position, so new columns go to the end.
+
+CREATE TABLE sync_guard.settings (
+    relation           regclass PRIMARY KEY,
+    relation_name      text NOT NULL,
+    key_column         name NOT NULL,
+    status_column      name NOT NULL,
+    live_statuses      text[] NOT NULL CHECK (pg_catalog.cardinality(live_statuses) OPERATOR(pg_catalog.>) 0),
+    failed_status      text NOT NULL,
+    start_column       name,
+    end_column         name,
+    duration_column    name,
+    error_column       name,
+    activity_column    name,
+    updated_column     name,
+    done_column        name,
+    total_column       name,
+    scope_columns      name[] NOT NULL,
+    scope_overlaps     jsonb NOT NULL,
+    summary_columns    name[] NOT NULL,
+    time_zone          text NOT NULL,
+    max_silence        interval,
+    max_age            interval,
+    max_stall          interval,
+    exclusive          boolean NOT NULL,
+    exclusive_statuses text[] NOT NULL,
+    transitions        text NOT NULL CHECK (transitions OPERATOR(pg_catalog.=) ANY ('{enforce,warn}'::pg_catalog.text[])),
+    late_finish        text NOT NULL CHECK (late_finish OPERATOR(pg_catalog.=) ANY ('{keep,accept,reject}'::pg_catalog.text[])),
+    mode               text NOT NULL CHECK (mode OPERATOR(pg_catalog.=) ANY ('{guard,observe}'::pg_catalog.text[])),
+    paused_until       timestamptz,
+    adopted_at         timestamptz NOT NULL,
+    adopted_by         name NOT NULL
+);
+COMMENT ON TABLE sync_guard.settings IS 'one line per guarded table; written by guard_table, read through the view guarded_tables';
+COMMENT ON COLUMN sync_guard.settings.exclusive_statuses IS 'empty: the live statuses';
+
+CREATE TABLE sync_guard.scope_limits (
+    relation    regclass NOT NULL REFERENCES sync_guard.settings ON DELETE CASCADE,
+    scope       jsonb NOT NULL,
+    max_silence interval,
+    max_age     interval,
+    max_stall   interval,
+    PRIMARY KEY (relation, scope)
+);
+COMMENT ON TABLE sync_guard.scope_limits IS 'limits of single scopes; written by set_limit';
+
+CREATE TABLE sync_guard.transition_rules (
+    relation    regclass NOT NULL REFERENCES sync_guard.settings ON DELETE CASCADE,
+    from_status text NOT NULL,
+    to_status   text NOT NULL,
+    allowed     boolean NOT NULL,
+    PRIMARY KEY (relation, from_status, to_status)
+);
+COMMENT ON TABLE sync_guard.transition_rules IS 'exceptions to the default transitions; written by allow_transition';
+
+CREATE TABLE sync_guard.journal (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at             timestamptz NOT NULL,
+    event          text NOT NULL CHECK (event OPERATOR(pg_catalog.=) ANY
+                       ('{reaped,would_reap,late_finish,retried,overturned}'::pg_catalog.text[])),
+    relation       regclass NOT NULL,
+    relation_name  text NOT NULL,
+    run_key        text NOT NULL,
+    reaping        bigint,
+    scope          jsonb,
+    verdict        text,
+    reason         text,
+    evidence       jsonb,
+    path           text NOT NULL,
+    role           name NOT NULL,
+    session_role   name NOT NULL,
+    run            jsonb,
+    wanted         jsonb,
+    false_positive boolean NOT NULL DEFAULT false
+);
+CREATE INDEX journal_run ON sync_guard.journal (relation, run_key, id);
+CREATE INDEX journal_at ON sync_guard.journal (at);
+COMMENT ON TABLE sync_guard.journal IS 'append-only: every run the guard reaped (or, observing, would have), and what became of it; read through the view reaped_syncs';
+COMMENT ON COLUMN sync_guard.journal.event IS 'reaped, would_reap (observe mode); late_finish, retried, overturned tell what happened to a run afterwards';
+COMMENT ON COLUMN sync_guard.journal.reaping IS 'id of the reaped or would_reap line that this line marks; NULL where the guard had not closed the run';
+COMMENT ON COLUMN sync_guard.journal.path IS 'what closed it: call, pg_cron, trigger';
+COMMENT ON COLUMN sync_guard.journal.run IS 'the row as it was before';
+COMMENT ON COLUMN sync_guard.journal.wanted IS 'late finish: the row as the writer wanted it';
+COMMENT ON COLUMN sync_guard.journal.false_positive IS 'the run turned out to have been alive';
+
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.settings', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.scope_limits', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.transition_rules', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal_id_seq', '');

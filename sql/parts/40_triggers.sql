@@ -1,0 +1,33 @@
+-- Trigger functions for guarded tables, and what keeps settings and caches in step.
+
+CREATE FUNCTION sync_guard.judge_row() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'emag_sync_guard_judge_row';
+COMMENT ON FUNCTION sync_guard.judge_row() IS
+'BEFORE INSERT and BEFORE UPDATE trigger of guarded tables: judges changes of status, fills start, end and duration, keeps a reaped run reaped. Created by guard_table.';
+
+CREATE FUNCTION sync_guard.watch_row() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'emag_sync_guard_watch_row';
+COMMENT ON FUNCTION sync_guard.watch_row() IS
+'AFTER INSERT OR UPDATE trigger of guarded tables, for live rows: exclusive scopes. Created by guard_table.';
+
+CREATE FUNCTION sync_guard.settings_changed() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'emag_sync_guard_settings_changed';
+COMMENT ON FUNCTION sync_guard.settings_changed() IS
+'Tells every session that the settings of a table have changed.';
+
+CREATE TRIGGER settings_changed AFTER INSERT OR UPDATE OR DELETE ON sync_guard.settings
+    FOR EACH ROW EXECUTE FUNCTION sync_guard.settings_changed();
+CREATE TRIGGER settings_changed AFTER INSERT OR UPDATE OR DELETE ON sync_guard.scope_limits
+    FOR EACH ROW EXECUTE FUNCTION sync_guard.settings_changed();
+CREATE TRIGGER settings_changed AFTER INSERT OR UPDATE OR DELETE ON sync_guard.transition_rules
+    FOR EACH ROW EXECUTE FUNCTION sync_guard.settings_changed();
+
+CREATE FUNCTION sync_guard.forget_dropped() RETURNS event_trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'emag_sync_guard_forget_dropped';
+COMMENT ON FUNCTION sync_guard.forget_dropped() IS
+'Event trigger on sql_drop: the settings of a dropped table go with it; its journal stays.';
+
+CREATE EVENT TRIGGER emag_sync_guard_forget_dropped ON sql_drop
+    EXECUTE FUNCTION sync_guard.forget_dropped();
+COMMENT ON EVENT TRIGGER emag_sync_guard_forget_dropped IS
+'emag_sync_guard: the settings of a dropped table go with it';

@@ -1,0 +1,192 @@
+// What adoption tells: what it found, what it would reap now, and whether the history speaks against the limit. Runs in the
+// caller's process at the end of guard_table, before the triggers are made; reads the table as its owner (see work_as).
+
+#include "adopt.h"
+
+#include "pg/boundary.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "runs.h"
+
+namespace esg::adopt {
+namespace {
+
+/// Runs named in the NOTICE, and rows of the history looked at.
+constexpr int kMaxNamed = 10;
+constexpr int kHistoryRows = 10'000;
+
+const char *span_text(core::Micros span) {
+  auto *text = static_cast<char *>(palloc(48));
+  return core::describe_span(span, text, 48);
+}
+
+const char *limit_text(const std::optional<core::Micros> &limit) { return limit ? span_text(*limit) : "off"; }
+
+const char *strings_text(const char *const *strings, int count) {
+  StringInfoData text;
+  initStringInfo(&text);
+  for (int i = 0; i < count; ++i) appendStringInfo(&text, "%s%s", i == 0 ? "" : ", ", strings[i]);
+  return text.data;
+}
+
+const char *columns_text(const Column *columns, int count) {
+  StringInfoData text;
+  initStringInfo(&text);
+  for (int i = 0; i < count; ++i) appendStringInfo(&text, "%s%s", i == 0 ? "" : ", ", columns[i].name);
+  return count == 0 ? "none" : text.data;
+}
+
+void append_line(StringInfo text, const char *role, const Column &column, const char *remark) {
+  appendStringInfo(text, "\n%s: %s%s", role, column.exists() ? column.name : "none", column.exists() ? remark : "");
+}
+
+const char *time_remark(const Guarded &g, const Column &column) {
+  return column.type == TIMESTAMPOID ? psprintf(" (timestamp, in zone %s)", g.zone_name) : " (timestamp with time zone)";
+}
+
+const char *duration_remark(const Guarded &g) {
+  switch (g.duration_unit) {
+    case DurationUnit::kMilliseconds: return " (milliseconds)";
+    case DurationUnit::kInterval: return " (interval)";
+    case DurationUnit::kSeconds: break;
+  }
+  return " (seconds)";
+}
+
+const char *error_remark(const Guarded &g) {
+  switch (g.error_format) {
+    case ErrorFormat::kJson: return " (json)";
+    case ErrorFormat::kJsonb: return " (jsonb)";
+    case ErrorFormat::kText: break;
+  }
+  return " (text)";
+}
+
+void tell_settings(const Guarded &g, bool adopted_before) {
+  StringInfoData text;
+  initStringInfo(&text);
+  appendStringInfo(&text, "key: %s", g.key.name);
+  appendStringInfo(&text, "\nstatus: %s, live: %s, failed: %s", g.status.name, strings_text(g.live, g.live_count), g.failed);
+  append_line(&text, "start", g.start, time_remark(g, g.start));
+  append_line(&text, "end", g.end, time_remark(g, g.end));
+  append_line(&text, "duration", g.duration, duration_remark(g));
+  append_line(&text, "errors", g.error, error_remark(g));
+  append_line(&text, "activity", g.activity, "");
+  append_line(&text, "updated", g.updated, "");
+  append_line(&text, "done", g.done, "");
+  append_line(&text, "total", g.total, "");
+  appendStringInfo(&text, "\nscope: %s%s", columns_text(g.scope, g.scope_count), g.exclusive ? ", exclusive" : "");
+  appendStringInfo(&text, "\nsummary: %s", columns_text(g.summary, g.summary_count));
+  appendStringInfo(&text, "\nlimits: max_silence %s, max_age %s, max_stall %s", limit_text(g.limits.max_silence),
+                   limit_text(g.limits.max_age), limit_text(g.limits.max_stall));
+  ereport(NOTICE,
+          adopted_before ? errmsg("table %s is guarded with these settings", g.name)
+                         : errmsg("table %s is guarded from now on", g.name),
+          errdetail("%s", text.data),
+          errhint("Change what is not right by naming it in another call of guard_table()."));
+}
+
+void tell_dead(const Guarded &g) {
+  const Runs runs = read_runs(g, RunFilter{}, question_now());
+  StringInfoData text;
+  initStringInfo(&text);
+  int dead = 0;
+  for (int i = 0; i < runs.count; ++i) {
+    const Run &run = runs.items[i];
+    if (!run.judgement.dead() || ++dead > kMaxNamed) continue;
+    char words[160];
+    core::describe(run.judgement, words, sizeof words);
+    appendStringInfo(&text, "%s%s: %s", text.len > 0 ? "\n" : "", run.key, words);
+  }
+  if (dead > kMaxNamed) appendStringInfo(&text, "\nand %d more", dead - kMaxNamed);
+  if (dead == 0) {
+    ereport(NOTICE, errmsg_plural("%d run is live, none would be reaped now", "%d runs are live, none would be reaped now",
+                                  runs.count, runs.count));
+    return;
+  }
+  ereport(NOTICE,
+          errmsg_plural("%d of %d run with a live status would be reaped now",
+                        "%d of %d runs with a live status would be reaped now", runs.count, dead, runs.count), errdetail("%s", text.data),
+          errhint("See them with SELECT * FROM sync_guard.stale_syncs(relation => %s); close them with SELECT "
+                  "sync_guard.reap_stale_syncs(relation => %s);",
+                  quote_literal_cstr(g.name), quote_literal_cstr(g.name)));
+}
+
+struct History {
+  int64 completed;
+  int64 longer;
+  core::Micros longest;
+};
+
+bool has_index_on_start(const Guarded &g) {
+  Relation relation = relation_open(g.table, AccessShareLock);
+  const bool found = index_begins_with(relation, g.start.attno);
+  relation_close(relation, AccessShareLock);
+  return found;
+}
+
+/// How long runs that did not fail took, among the newest ones where an index leads to them, else among any.
+void read_history(const Guarded &g, History *history) {
+  const char *newest =
+      has_index_on_start(g) ? psprintf("WHERE %s OPERATOR(pg_catalog.<) 'infinity' ORDER BY %s DESC", column_ref(g.start),
+                                       column_ref(g.start))
+                            : "";
+  const char *literal = quote_literal_cstr(g.failed);
+  pg::Statement statement(psprintf(
+      "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE d.took OPERATOR(pg_catalog.>) $1),"
+      " COALESCE(pg_catalog.max(d.took), 0) FROM (SELECT (EXTRACT(epoch FROM s.ended OPERATOR(pg_catalog.-) s.started)"
+      " OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS took FROM (SELECT %s AS live, %s::pg_catalog.text"
+      " OPERATOR(pg_catalog.=) %s AS failed, %s AS started, %s AS ended FROM %s %s LIMIT %d) AS s WHERE NOT s.live AND NOT"
+      " s.failed AND pg_catalog.isfinite(s.started) AND pg_catalog.isfinite(s.ended)) AS d",
+      status_condition(g, g.live, g.live_count), column_ref(g.status), literal, instant_sql(g, g.start),
+      instant_sql(g, g.end), from_item(g), newest, kHistoryRows));
+  statement.add(INT8OID, Int64GetDatum(*g.limits.max_silence));
+  pg::spi_begin();
+  (void)pg::spi_run(statement, pg::Access::kRead);
+  bool is_null;
+  history->completed = DatumGetInt64(pg::spi_datum(0, 1, &is_null));
+  history->longer = DatumGetInt64(pg::spi_datum(0, 2, &is_null));
+  history->longest = DatumGetInt64(pg::spi_datum(0, 3, &is_null));
+  pg::spi_end();
+}
+
+/// The next round limit above a span: whole minutes up to an hour, whole hours above.
+const char *round_limit(core::Micros span) {
+  const core::Micros unit = span < core::kHour ? core::kMinute : core::kHour;
+  const int64 count = span / unit + 1;
+  return psprintf(INT64_FORMAT " %s%s", count, unit == core::kHour ? "hour" : "minute", count == 1 ? "" : "s");
+}
+
+void warn_of_history(const Guarded &g) {
+  // With an activity column, how long a run took says nothing about how long it was silent.
+  if (!g.limits.max_silence || !g.start.exists() || !g.end.exists() || g.activity.exists()) return;
+  History history = {};
+  History *out = &history;
+  const Guarded *table = &g;
+  // A row that the arithmetic chokes on must not stand in the way of adoption.
+  const ErrorData *error = pg::try_in_subtransaction([table, out] { read_history(*table, out); });
+  if (error != nullptr || history.longer == 0) return;
+  ereport(WARNING,
+          errmsg("completed runs of table %s took longer than max_silence allows", g.name),
+          errdetail("Of the " INT64_FORMAT " completed runs looked at, " INT64_FORMAT " took longer than %s, the longest %s.",
+                    history.completed, history.longer, span_text(*g.limits.max_silence), span_text(history.longest)),
+          errhint("Pass max_silence => '%s', name a column that shows signs of life with activity_column, or set limits "
+                  "for single scopes with sync_guard.set_limit().",
+                  round_limit(history.longest)));
+}
+
+}  // namespace
+
+void report(const Guarded &g, bool adopted_before) {
+  tell_settings(g, adopted_before);
+  const pg::Identity identity = work_as(g);
+  tell_dead(g);
+  warn_of_history(g);
+  pg::restore(identity);
+  if (!g.start.exists() && !g.activity.exists())
+    ereport(WARNING, errmsg("no run of table %s can be found dead", g.name),
+            errdetail("It has neither a column for the start nor one for signs of life."),
+            errhint("Name one with start_column or activity_column."));
+}
+
+}  // namespace esg::adopt

@@ -1,0 +1,179 @@
+// Which statuses mean that a run is live, and which one that it failed. Runs in the caller's process at adoption, reading
+// catalogs and a bounded number of rows as the table's owner. See adopt.h; the words are in core/habits.h.
+//
+// Where the possible statuses are a closed set (enum, CHECK, domain), those of them that are usual words count. Where they
+// are open, the column's default and the rows say which words are in use; a column of which only a waiting word is known
+// (DEFAULT 'pending') will have a working one too, `running`, and one that shows no failure yet has `failed`.
+
+#include "core/habits.h"
+
+#include "adopt.h"
+#include "adopt_checks.h"
+
+#include "errors.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace esg::adopt {
+namespace {
+
+/// Rows looked at where no index leads to the distinct statuses, and statuses at most.
+constexpr int kSampleRows = 10'000;
+constexpr int kMaxStatuses = 64;
+
+/// A status that no application uses: if it is refused, the set is closed.
+constexpr const char *kNonsense = "~";
+
+struct Known {
+  List *statuses = NIL;           ///< C strings
+  bool closed = false;            ///< there can be no others
+};
+
+void note(const Subject &subject, const Column &column, Known *known, char *status) {
+  if (column.type == BPCHAROID)
+    for (char *end = status + strlen(status); end > status && end[-1] == ' '; --end) end[-1] = '\0';
+  Refusal refusal;
+  if (status[0] == '\0' || contains(known->statuses, status) || list_length(known->statuses) >= kMaxStatuses) return;
+  if (status_possible(subject.relation, column, status, &refusal)) known->statuses = lappend(known->statuses, status);
+}
+
+void note_enum(const Subject &subject, const Column &column, Known *known) {
+  CatCList *labels = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(column.type));
+  for (int i = 0; i < labels->n_members; ++i) {
+    const auto *form = reinterpret_cast<Form_pg_enum>(GETSTRUCT(&labels->members[i]->tuple));
+    note(subject, column, known, pstrdup(NameStr(form->enumlabel)));
+  }
+  ReleaseCatCacheList(labels);
+  known->closed = true;
+}
+
+void note_checks(const Subject &subject, const Column &column, Known *known) {
+  ListCell *cell;
+  foreach (cell, mentioned_in_checks(subject.relation, column)) note(subject, column, known, static_cast<char *>(lfirst(cell)));
+  Refusal refusal;
+  known->closed = known->statuses != NIL && !status_possible(subject.relation, column, kNonsense, &refusal);
+}
+
+/// The column's default, where it is a constant.
+void note_default(const Subject &subject, const Column &column, Known *known) {
+  const Node *expression = nullptr;
+  const TupleConstr *constraints = RelationGetDescr(subject.relation)->constr;
+  for (int i = 0; constraints != nullptr && i < constraints->num_defval; ++i)
+    if (constraints->defval[i].adnum == column.attno)
+      expression = static_cast<Node *>(stringToNode(constraints->defval[i].adbin));
+  if (expression == nullptr) expression = get_typdefault(column.declared_type);
+  if (expression == nullptr) return;
+  const Node *value = eval_const_expressions(nullptr, const_cast<Node *>(expression));
+  if (!IsA(value, Const) || reinterpret_cast<const Const *>(value)->constisnull) return;
+  Oid output;
+  bool varlena;
+  getTypeOutputInfo(reinterpret_cast<const Const *>(value)->consttype, &output, &varlena);
+  note(subject, column, known, OidOutputFunctionCall(output, reinterpret_cast<const Const *>(value)->constvalue));
+}
+
+char *sample_query(const Subject &subject, const Choice &choice, const Column &column) {
+  const char *from = psprintf("%s%s AS t", subject.partitioned ? "" : "ONLY ", subject.name);
+  const char *status = psprintf("t.%s", quote_identifier(column.name));
+  if (index_begins_with(subject.relation, column.attno))
+    return psprintf(
+        "WITH RECURSIVE w (status) AS ((SELECT %s FROM %s WHERE %s IS NOT NULL ORDER BY %s LIMIT 1) UNION ALL"
+        " SELECT (SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.>) w.status ORDER BY %s LIMIT 1) FROM w"
+        " WHERE w.status IS NOT NULL) SELECT w.status::pg_catalog.text FROM w WHERE w.status IS NOT NULL LIMIT %d",
+        status, from, status, status, status, from, status, status, kMaxStatuses);
+  const char *start = choice.column(kStartColumn);
+  const bool ordered = start != nullptr && index_begins_with(subject.relation, get_attnum(subject.table, start));
+  const char *newest = ordered ? psprintf("ORDER BY t.%s DESC", quote_identifier(start)) : "";
+  return psprintf("SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT %s AS status FROM %s %s LIMIT %d) AS s"
+                  " WHERE s.status IS NOT NULL LIMIT %d",
+                  status, from, newest, kSampleRows, kMaxStatuses);
+}
+
+void note_rows(const Subject &subject, const Choice &choice, const Column &column, Known *known) {
+  const MemoryContext context = CurrentMemoryContext;
+  List *found = NIL;
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(pg::Statement(sample_query(subject, choice, column)), pg::Access::kRead);
+  for (uint64 i = 0; i < rows; ++i) {
+    char *status = pg::spi_text(i, 1, context);
+    const MemoryContext spi = MemoryContextSwitchTo(context);
+    found = lappend(found, status);
+    MemoryContextSwitchTo(spi);
+  }
+  pg::spi_end();
+  ListCell *cell;
+  foreach (cell, found) note(subject, column, known, static_cast<char *>(lfirst(cell)));
+}
+
+/// pg_cron's own table of runs, in whatever schema, says nothing of its statuses in the catalog.
+bool is_pg_cron_history(const Subject &subject) {
+  for (const char *column : {"jobid", "runid", "job_pid", "database", "username", "command", "return_message"})
+    if (get_attnum(subject.table, column) == InvalidAttrNumber) return false;
+  return true;
+}
+
+Known known_statuses(const Subject &subject, const Choice &choice, const Column &column) {
+  Known known;
+  if (type_is_enum(column.type)) note_enum(subject, column, &known);
+  else note_checks(subject, column, &known);
+  if (is_pg_cron_history(subject)) {
+    for (const char *status : {"starting", "running", "sending", "connecting", "succeeded", "failed"})
+      note(subject, column, &known, pstrdup(status));
+    known.closed = true;
+  }
+  note_default(subject, column, &known);
+  if (!known.closed) note_rows(subject, choice, column, &known);
+  return known;
+}
+
+/// Those of `statuses` that are one of the words, in the words' order.
+List *usual(const List *statuses, core::Words words) {
+  List *found = NIL;
+  for (const std::string_view word : words) {
+    ListCell *cell;
+    foreach (cell, statuses)
+      if (core::same_word(static_cast<char *>(lfirst(cell)), word)) found = lappend(found, lfirst(cell));
+  }
+  return found;
+}
+
+/// A word that is not in use yet, written like one that is.
+char *assumed(const char *sample, const char *word) {
+  char text[NAMEDATALEN];
+  return pstrdup(core::in_style_of(sample, word, text, sizeof text));
+}
+
+void choose_live(const Subject &subject, const Known &known, Choice *choice) {
+  List *live = usual(known.statuses, core::working_statuses());
+  const List *waiting = usual(known.statuses, core::waiting_statuses());
+  if (live == NIL && waiting != NIL && !known.closed)
+    live = list_make1(assumed(static_cast<char *>(linitial(waiting)), "running"));
+  live = list_concat(live, waiting);
+  if (live == NIL) ambiguous(subject, "which status is that of a live run", kLiveStatuses, known.statuses);
+  choice->set_strings(kLiveStatuses, live);
+}
+
+void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
+  const List *live = choice->strings(kLiveStatuses);
+  List *others = NIL;
+  ListCell *cell;
+  foreach (cell, known.statuses)
+    if (!contains(live, static_cast<char *>(lfirst(cell)))) others = lappend(others, lfirst(cell));
+  const List *failed = usual(others, core::failed_statuses());
+  if (failed == NIL && known.closed) ambiguous(subject, "which status is that of a failed run", kFailedStatus, others);
+  choice->set_text(kFailedStatus, failed != NIL ? static_cast<char *>(linitial(failed))
+                                                : assumed(static_cast<char *>(linitial(live)), "failed"));
+}
+
+}  // namespace
+
+void find_statuses(const Subject &subject, Choice *choice) {
+  if (!choice->open[kLiveStatuses] && !choice->open[kFailedStatus]) return;
+  const Column column = find_column(subject.relation, choice->column(kStatusColumn));
+  const pg::Identity identity = pg::become(subject.owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  const Known known = known_statuses(subject, *choice, column);
+  pg::restore(identity);
+  if (choice->open[kLiveStatuses]) choose_live(subject, known, choice);
+  if (choice->open[kFailedStatus]) choose_failed(subject, known, choice);
+}
+
+}  // namespace esg::adopt

@@ -1,0 +1,86 @@
+// SQL text for closing a run. See closing.h.
+
+#include "closing.h"
+
+namespace esg {
+namespace {
+
+/// The line to append, shaped like its neighbours: an object where they are objects, else a string.
+char *jsonb_element(const char *neighbour, const char *message, const char *now) {
+  return psprintf(
+      "CASE pg_catalog.jsonb_typeof(%s) WHEN 'object' THEN pg_catalog.jsonb_build_object('error', %s, 'timestamp', "
+      "pg_catalog.timezone('UTC', %s)) ELSE pg_catalog.to_jsonb(%s) END",
+      neighbour, message, now, message);
+}
+
+char *jsonb_sql(const char *current, const char *message, const char *now) {
+  const char *last = psprintf("(%s OPERATOR(pg_catalog.->) -1)", current);
+  return psprintf(
+      "CASE WHEN %s IS NULL THEN pg_catalog.jsonb_build_array(%s)"
+      " WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'array'"
+      " THEN %s OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_array(%s)"
+      " ELSE pg_catalog.jsonb_build_array(%s, %s) END",
+      current, message, current, current, jsonb_element(last, message, now), current,
+      jsonb_element(current, message, now));
+}
+
+/// json keeps its text as it was written: elements are copied, never parsed into jsonb and back.
+char *json_sql(const char *current, const char *message, const char *now) {
+  const char *last = psprintf("((%s)::pg_catalog.jsonb OPERATOR(pg_catalog.->) -1)", current);
+  const char *whole = psprintf("(%s)::pg_catalog.jsonb", current);
+  return psprintf(
+      "CASE WHEN %s IS NULL THEN pg_catalog.json_build_array(%s)"
+      " WHEN pg_catalog.json_typeof(%s) OPERATOR(pg_catalog.=) 'array' THEN"
+      " (SELECT pg_catalog.json_agg(e.value ORDER BY e.n) FROM"
+      " (SELECT x.value, x.n FROM pg_catalog.json_array_elements(%s) WITH ORDINALITY AS x (value, n)"
+      " UNION ALL SELECT (%s)::pg_catalog.json, 9223372036854775807) AS e)"
+      " ELSE pg_catalog.json_build_array(%s, %s) END",
+      current, message, current, current, jsonb_element(last, message, now), current,
+      jsonb_element(whole, message, now));
+}
+
+char *text_sql(const Guarded &g, const char *current, const char *message) {
+  const char *joined = psprintf(
+      "CASE WHEN %s IS NULL OR (%s)::pg_catalog.text OPERATOR(pg_catalog.=) '' THEN %s"
+      " ELSE (%s)::pg_catalog.text OPERATOR(pg_catalog.||) E'\\n' OPERATOR(pg_catalog.||) %s END",
+      current, current, message, current, message);
+  const bool bounded = g.error.type != TEXTOID && g.error.typmod >= static_cast<int32>(VARHDRSZ);
+  if (!bounded) return pstrdup(joined);
+  return psprintf("pg_catalog.left(%s, %d)", joined, static_cast<int>(g.error.typmod - VARHDRSZ));
+}
+
+char *time_sql(const Guarded &g, const Column &column, const char *now) {
+  if (column.type == TIMESTAMPTZOID) return pstrdup(now);
+  return psprintf("pg_catalog.timezone(%s, %s)", quote_literal_cstr(g.zone_name), now);
+}
+
+void assign(StringInfo list, const Column &column, const char *value) {
+  if (list->len > 0) appendStringInfoString(list, ", ");
+  appendStringInfo(list, "%s = %s", quote_identifier(column.name), value);
+}
+
+}  // namespace
+
+char *error_sql(const Guarded &g, const char *current, const char *message, const char *now) {
+  switch (g.error_format) {
+    case ErrorFormat::kJson: return json_sql(current, message, now);
+    case ErrorFormat::kJsonb: return jsonb_sql(current, message, now);
+    case ErrorFormat::kText: break;
+  }
+  return text_sql(g, current, message);
+}
+
+char *closing_assignments(const Guarded &g, const char *now, const char *message, const char *duration) {
+  StringInfoData list;
+  initStringInfo(&list);
+  assign(&list, g.status, quote_literal_cstr(g.failed));
+  if (g.end.writable) assign(&list, g.end, time_sql(g, g.end, now));
+  if (g.duration.writable)
+    assign(&list, g.duration,
+           psprintf("(%s)::%s", duration, format_type_extended(g.duration.type, -1, FORMAT_TYPE_FORCE_QUALIFY)));
+  if (g.error.writable) assign(&list, g.error, error_sql(g, column_ref(g.error), message, now));
+  if (g.updated.writable) assign(&list, g.updated, time_sql(g, g.updated, now));
+  return list.data;
+}
+
+}  // namespace esg

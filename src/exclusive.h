@@ -1,0 +1,16 @@
+// Exclusive scopes: one live run at a time.
+#pragma once
+
+#include "settings.h"
+
+namespace esg {
+
+/// Checks that the run `key` may be live in its scope, and holds the scope for this transaction. Called after its row was
+/// written. ERROR SY002 at once where another transaction is starting a run there or a live run holds it; a dead run does
+/// not count. Never waits. `scope` holds the run's own values.
+void claim_scope(const Guarded &g, const char *key, const core::Scope &scope);
+
+/// SQL condition on alias t: the row's scope overlaps this one. Columns with `any[i]` are not looked at (may be null).
+char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *any);
+
+}  // namespace esg

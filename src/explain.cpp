@@ -1,0 +1,213 @@
+// explain_run: how every rule sees one run; overturn_reap: the guard was wrong. Both name a run by (relation, key), with
+// the key as text, uuid or bigint.
+
+#include "closing.h"
+#include "errors.h"
+#include "journal.h"
+#include "load.h"
+#include "pg/boundary.h"
+#include "pg/spi.h"
+#include "runs.h"
+
+namespace esg {
+namespace {
+
+/// The key argument as text, whatever its type.
+const char *key_argument(FunctionCallInfo fcinfo, int argument) {
+  if (PG_ARGISNULL(argument)) ereport(ERROR, errcode(kBadOption), errmsg("key must not be NULL"));
+  Oid output;
+  bool is_varlena;
+  getTypeOutputInfo(get_fn_expr_argtype(fcinfo->flinfo, argument), &output, &is_varlena);
+  return OidOutputFunctionCall(output, PG_GETARG_DATUM(argument));
+}
+
+/// The table that a (relation, key) pair names: with a NULL relation the only one the caller may read.
+/// ERROR SY005 where there are several, SY004 where there is none.
+const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
+  const Oid relation = PG_ARGISNULL(argument) ? InvalidOid : PG_GETARG_OID(argument);
+  const List *tables = readable_tables(relation, false);
+  if (list_length(tables) == 1) return *static_cast<const Guarded *>(linitial(tables));
+  if (tables == NIL)
+    ereport(ERROR, errcode(kNotGuarded), errmsg("there is no guarded table that you may read"),
+            errhint("Adopt one: SELECT sync_guard.guard_table('schema.table');"));
+  ereport(ERROR, errcode(kAmbiguous), errmsg("there are %d guarded tables: say which one", list_length(tables)),
+          errhint("Name it as the relation, for example %s.",
+                  quote_literal_cstr(static_cast<const Guarded *>(linitial(tables))->name)));
+  pg_unreachable();
+}
+
+/// The run of this key, whatever its status; null where there is none. A key that the type refuses names no run.
+const Run *find_run(const Guarded &g, const char *key, const core::Question &question, bool lock) {
+  RunFilter filter;
+  filter.keys = pg::text_array(&key, 1);
+  filter.any_status = true;
+  filter.lock = lock;
+  filter.with_row = lock;
+  const pg::Identity before = work_as(g, lock ? pg::Access::kWrite : pg::Access::kRead);
+  const Runs runs = read_runs(g, filter, question);
+  pg::restore(before);
+  return runs.count == 0 ? nullptr : &runs.items[0];
+}
+
+[[noreturn]] void no_such_run(const Guarded &g, const char *key) {
+  ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND), errmsg("table %s has no run %s that you may see", g.name, key));
+  pg_unreachable();
+}
+
+char *span_text(const std::optional<core::Micros> &span) {
+  if (!span) return nullptr;
+  auto *out = static_cast<char *>(palloc(48));
+  return core::describe_span(*span, out, 48);
+}
+
+void put_row(const ReturnSetInfo *result, const char *const *texts, bool applies, bool fits, bool decides, int rule) {
+  Datum values[8];
+  bool nulls[8] = {};
+  values[0] = Int32GetDatum(rule);
+  for (int i = 0; i < 4; ++i) {
+    nulls[1 + i] = texts[i] == nullptr;
+    values[1 + i] = nulls[1 + i] ? Datum(0) : CStringGetTextDatum(texts[i]);
+  }
+  values[5] = BoolGetDatum(applies);
+  values[6] = BoolGetDatum(fits);
+  values[7] = BoolGetDatum(decides);
+  tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/// The row's columns as the journal has them from before the reaping: "errors" of `run`, as the column's type.
+char *former_error_sql(const Guarded &g, const char *run) {
+  const char *name = quote_literal_cstr(g.error.name);
+  if (g.error_format == ErrorFormat::kText) return psprintf("%s OPERATOR(pg_catalog.->>) %s", run, name);
+  const char *value =
+      psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s OPERATOR(pg_catalog.->) %s) OPERATOR(pg_catalog.=) 'null' THEN NULL"
+                   " ELSE %s OPERATOR(pg_catalog.->) %s END",
+                   run, name, run, name);
+  return g.error_format == ErrorFormat::kJson ? psprintf("(%s)::pg_catalog.json", value) : pstrdup(value);
+}
+
+/// The row as it was before reaping `id`, as JSON text.
+const char *journaled_row(int64 id) {
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query("SELECT j.run::pg_catalog.text FROM sync_guard.journal AS j WHERE j.id OPERATOR(pg_catalog.=) $1");
+  query.add(INT8OID, Int64GetDatum(id));
+  const pg::Identity before = pg::become_extension_owner();
+  pg::spi_begin();
+  const char *row = pg::spi_run(query, pg::Access::kRead) == 1 ? pg::spi_text(0, 1, context) : nullptr;
+  pg::spi_end();
+  pg::restore(before);
+  return row == nullptr ? "{}" : row;
+}
+
+/// The SET list of overturning: the status; the errors as they were; a run that is live again has not ended.
+char *overturn_assignments(const Guarded &g, const char *status) {
+  StringInfoData list;
+  initStringInfo(&list);
+  appendStringInfo(&list, "%s = %s", quote_identifier(g.status.name), quote_literal_cstr(status));
+  if (g.error.writable)
+    appendStringInfo(&list, ", %s = %s", quote_identifier(g.error.name), former_error_sql(g, "$3::pg_catalog.jsonb"));
+  if (g.is_live(status)) {
+    if (g.end.writable && !g.end.not_null) appendStringInfo(&list, ", %s = NULL", quote_identifier(g.end.name));
+    if (g.duration.writable && !g.duration.not_null)
+      appendStringInfo(&list, ", %s = NULL", quote_identifier(g.duration.name));
+  }
+  return list.data;
+}
+
+}  // namespace
+}  // namespace esg
+
+/// explain_run(relation regclass, key) → one row per rule, with its figures.
+ESG_SQL_FUNCTION(explain_run);
+
+/// overturn_reap(relation regclass, key, status text): gives a wrongly reaped run its status and marks the journal.
+ESG_SQL_FUNCTION(overturn_reap);
+
+/// live_runs_query(relation regclass) → the statement by which the guard finds live runs, for EXPLAIN.
+ESG_SQL_FUNCTION(live_runs_query);
+
+namespace esg {
+
+static Datum explain_run(FunctionCallInfo fcinfo) {
+  InitMaterializedSRF(fcinfo, 0);
+  const auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  const Guarded &g = table_argument(fcinfo, 0);
+  const char *key = key_argument(fcinfo, 1);
+  const core::Question question = question_now();
+  const Run *run = find_run(g, key, question, false);
+  if (run == nullptr) no_such_run(g, key);
+  if (!g.is_live(run->status)) {
+    const Standing standing = standing_of(g, key);
+    const char *why = standing.reaping != 0 && !standing.observed
+                          ? psprintf("ended: \"%s\"; the guard closed it, see sync_guard.reaped_syncs line " INT64_FORMAT,
+                                     run->status, standing.reaping)
+                          : psprintf("ended: \"%s\" is not a live status", run->status);
+    const char *const texts[4] = {why, nullptr, nullptr, run->status};
+    put_row(result, texts, true, true, true, 0);
+    return Datum(0);
+  }
+  for (int rule = 1; rule <= core::kRuleCount; ++rule) {
+    const core::RuleView view = core::view_rule(rule, run->evidence, run->limits, question);
+    const char *const texts[4] = {view.evidence, span_text(view.measured), span_text(view.limit), core::verdict_name(view.verdict)};
+    put_row(result, texts, view.applies, view.fits, run->judgement.rule == rule, rule);
+  }
+  auto *words = static_cast<char *>(palloc(160));
+  core::describe(run->judgement, words, 160);
+  const char *const texts[4] = {words, span_text(run->judgement.measured), span_text(run->judgement.limit),
+                                core::verdict_name(run->judgement.verdict)};
+  if (run->judgement.rule == 0) put_row(result, texts, true, true, true, 0);
+  return Datum(0);
+}
+
+static Datum overturn_reap(FunctionCallInfo fcinfo) {
+  const Guarded &g = table_argument(fcinfo, 0);
+  const char *key = key_argument(fcinfo, 1);
+  if (PG_ARGISNULL(2))
+    ereport(ERROR, errcode(kBadOption), errmsg("status must not be NULL"),
+            errhint("Give the status that the run should have had, for example 'completed'."));
+  const char *status = text_to_cstring(PG_GETARG_TEXT_PP(2));
+  PreventCommandIfReadOnly("overturn_reap()");
+  if (!may_reap(g)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(g.table));
+  if (strcmp(status, g.failed) == 0)
+    ereport(ERROR, errcode(kBadOption), errmsg("status \"%s\" is what the reaping wrote", status),
+            errhint("Give the status that the run should have had, for example 'completed'."));
+  const Run *run = find_run(g, key, question_now(), true);
+  if (run == nullptr) {
+    if (find_run(g, key, question_now(), false) == nullptr) no_such_run(g, key);
+    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("run %s of table %s is locked by another transaction", key, g.name),
+            errhint("Try again when that transaction has ended."));
+  }
+  const Standing standing = standing_of(g, run->key);
+  if (standing.reaping == 0 || standing.observed)
+    ereport(ERROR, errcode(kBadOption), errmsg("run %s of table %s was not reaped by the guard", key, g.name),
+            errdetail("Or its reaping has been overturned, or it has started again since."),
+            errhint("The view sync_guard.reaped_syncs shows what the guard has reaped."));
+  pg::Statement update(psprintf(
+      "UPDATE %s SET %s WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.tableoid OPERATOR(pg_catalog.=) $2"
+      " AND ($3 IS NOT NULL)", from_item(g), overturn_assignments(g, status)));
+  update.add(TIDOID, PointerGetDatum(&run->ctid)).add_oid(run->tableoid).add_text(journaled_row(standing.reaping));
+  const Oid role = GetUserId();
+  const int level = NewGUCNestLevel();
+  begin_overturning();
+  const pg::Identity before = work_as(g, pg::Access::kWrite);
+  const uint64 updated = pg::spi_execute(update);
+  pg::restore(before);
+  AtEOXact_GUC(false, level);
+  if (updated != 1)
+    ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+            errmsg("a trigger of table %s kept run %s from being changed", g.name, key));
+  Line line;
+  line.key = run->key;
+  line.reaping = standing.reaping;
+  line.reason = psprintf("overturned: the run gets status \"%s\"", status);
+  line.run = run->row;
+  line.false_positive = core::tells_success(status, g.failed);
+  write_journal({&g, Event::kOverturned, GetCurrentTimestamp(), "call", role}, &line, 1);
+  PG_RETURN_VOID();
+}
+
+static Datum live_runs_query(FunctionCallInfo fcinfo) {
+  const Guarded &g = table_argument(fcinfo, 0);
+  PG_RETURN_TEXT_P(cstring_to_text(runs_query(g, RunFilter{})));
+}
+
+}  // namespace esg

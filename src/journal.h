@@ -1,0 +1,50 @@
+// The journal: append-only lines on what the guard did to a run and what became of it. Written as the extension's owner
+// from finished values only.
+#pragma once
+
+#include "settings.h"
+
+namespace esg {
+
+enum class Event : uint8 { kReaped, kWouldReap, kLateFinish, kRetried, kOverturned };
+
+/// What the lines of one call have in common.
+struct Entry {
+  const Guarded *table;
+  Event event;
+  TimestampTz at;
+  const char *path;               ///< call, pg_cron, trigger
+  Oid role;                       ///< who acted
+};
+
+/// What differs from run to run. Null pointers become NULL.
+struct Line {
+  const char *key = nullptr;
+  int64 reaping = 0;              ///< the line this one marks; 0: none
+  Jsonb *scope = nullptr;
+  const char *verdict = nullptr;
+  const char *reason = nullptr;
+  Jsonb *evidence = nullptr;
+  const char *run = nullptr;      ///< JSON text
+  const char *wanted = nullptr;   ///< JSON text
+  bool false_positive = false;
+};
+
+void write_journal(const Entry &entry, const Line *lines, int count);
+
+/// How the guard's dealings with a run stand.
+struct Standing {
+  int64 reaping = 0;              ///< the open reaped or would_reap line; 0: none
+  bool observed = false;          ///< it is a would_reap line
+};
+
+/// The run's newest reaping that nothing has undone since.
+Standing standing_of(const Guarded &g, const char *key);
+
+/// Those of `keys` whose newest reaping line is an open would_reap; a List of C strings.
+List *already_observed(const Guarded &g, Datum keys);
+
+/// By what the guard was called: pg_cron, or call.
+const char *calling_path();
+
+}  // namespace esg

@@ -1,0 +1,276 @@
+// set_limit(), allow_transition(), pause_reaping(), resume_reaping(): what a table's owner sets beside guard_table(). Run in
+// the owner's process; write the guard's own tables as the extension's owner. Take no lock on the guarded table but
+// ACCESS SHARE.
+
+#include "adopt.h"
+#include "adopt_checks.h"
+#include "errors.h"
+#include "pg/boundary.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "setup.h"
+#include "table_lock.h"
+
+namespace esg {
+namespace {
+
+constexpr const char *kLimitNames[] = {"max_silence", "max_age", "max_stall"};
+constexpr int kLimits = lengthof(kLimitNames);
+
+/// What set_limit was asked to do with one of the limits.
+struct LimitChange {
+  Datum value;
+  bool given;
+  bool reset;
+};
+
+void write(const pg::Statement &statement) {
+  const pg::Identity identity = pg::become_extension_owner();
+  (void)pg::spi_execute(statement);
+  pg::restore(identity);
+  CommandCounterIncrement();
+}
+
+const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
+  if (PG_ARGISNULL(number))
+    ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name));
+  return text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+/// Marks what argument `number`, a text[], names.
+void take_reset(FunctionCallInfo fcinfo, int number, LimitChange (&changes)[kLimits]) {
+  if (PG_ARGISNULL(number)) return;
+  Datum *items;
+  bool *nulls;
+  int count;
+  deconstruct_array(PG_GETARG_ARRAYTYPE_P(number), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
+  for (int i = 0; i < count; ++i) {
+    if (nulls[i]) continue;
+    const char *name = TextDatumGetCString(items[i]);
+    int limit = 0;
+    while (limit < kLimits && strcmp(kLimitNames[limit], name) != 0) ++limit;
+    if (limit == kLimits)
+      ereport(ERROR, errcode(kBadOption), errmsg("there is no limit \"%s\" to reset", name),
+              errhint("The limits are max_silence, max_age and max_stall."));
+    if (changes[limit].given)
+      ereport(ERROR, errcode(kBadOption), errmsg("limit %s is both given and named in reset", name),
+              errhint("Do one or the other."));
+    changes[limit].reset = true;
+  }
+}
+
+void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
+  bool any = false;
+  for (int i = 0; i < kLimits; ++i) {
+    const int argument = 2 + i;
+    changes[i] = {PG_ARGISNULL(argument) ? Datum(0) : PG_GETARG_DATUM(argument), !PG_ARGISNULL(argument), false};
+    const char *problem = changes[i].given ? adopt::span_problem(DatumGetIntervalP(changes[i].value)) : nullptr;
+    if (problem != nullptr)
+      ereport(ERROR, errcode(kBadOption), errmsg("limit %s is not possible: %s", kLimitNames[i], problem),
+              errhint("Give a positive time, or name the limit in reset."));
+  }
+  take_reset(fcinfo, 2 + kLimits, changes);
+  for (const LimitChange &change : changes) any = any || change.given || change.reset;
+  if (!any)
+    ereport(ERROR, errcode(kBadOption), errmsg("no limit is named"),
+            errhint("Give max_silence, max_age or max_stall, or name one of them in reset."));
+}
+
+[[noreturn]] void bad_scope(const char *detail, const char *hint) {
+  ereport(ERROR, errcode(kBadOption), errmsg("this is no scope of the table"), errdetail("%s.", detail), errhint("%s", hint));
+  pg_unreachable();
+}
+
+/// A scope value as the column's type writes it ("05" of an integer column is "5"); an ERROR where it is none of its values.
+const char *canonical_value(const Guarded &g, const Column &column, const char *text) {
+  const pg::Identity identity = pg::become(g.owner, SECURITY_RESTRICTED_OPERATION);
+  Datum value;
+  adopt::Refusal refusal;
+  if (!adopt::make_value(column, text, &value, &refusal))
+    bad_scope(psprintf("Column \"%s\" cannot hold \"%s\": %s", column.name, text, refusal.message),
+              "Give a value that a run of this table can have.");
+  Oid output;
+  bool varlena;
+  getTypeOutputInfo(column.type, &output, &varlena);
+  char *canonical = OidOutputFunctionCall(output, value);
+  pg::restore(identity);
+  // As casts to text do, and with them the reading of runs.
+  if (column.type == BOOLOID) return canonical[0] == 't' ? "true" : "false";
+  if (column.type == BPCHAROID)
+    for (char *end = canonical + strlen(canonical); end > canonical && end[-1] == ' '; --end) end[-1] = '\0';
+  return canonical;
+}
+
+const Column &scope_column(const Guarded &g, const char *name) {
+  StringInfoData names;
+  initStringInfo(&names);
+  for (int i = 0; i < g.scope_count; ++i) {
+    if (strcmp(g.scope[i].name, name) == 0) return g.scope[i];
+    appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", g.scope[i].name);
+  }
+  bad_scope(psprintf("\"%s\" is no scope column of table %s", name, g.name),
+            g.scope_count == 0 ? "The table has no scope columns: name them in guard_table(), or give {} for the whole table."
+                               : psprintf("The scope columns are: %s.", names.data));
+}
+
+const char *scalar_text(const JsonbValue &value) {
+  switch (value.type) {
+    case jbvString: return pnstrdup(value.val.string.val, value.val.string.len);
+    case jbvNumeric: return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+    case jbvBool: return value.val.boolean ? "true" : "false";
+    default: return nullptr;
+  }
+}
+
+/// A scope as it is stored: an object of texts and nulls, each value as its column writes it.
+Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
+  const char *shape = "Give an object of scope columns and values like {\"sync_type\": \"products\"}, or {} for the whole table.";
+  if (!JB_ROOT_IS_OBJECT(scope)) bad_scope("It is not a JSON object", shape);
+  StringInfoData json;
+  initStringInfo(&json);
+  appendStringInfoChar(&json, '{');
+  JsonbIterator *it = JsonbIteratorInit(&scope->root);
+  JsonbValue value;
+  const Column *column = nullptr;
+  for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true); token != WJB_DONE;
+       token = JsonbIteratorNext(&it, &value, true)) {
+    if (token == WJB_KEY) {
+      column = &scope_column(g, pnstrdup(value.val.string.val, value.val.string.len));
+    } else if (token == WJB_VALUE) {
+      if (value.type != jbvNull && scalar_text(value) == nullptr)
+        bad_scope(psprintf("The value of \"%s\" is neither a text, a number nor null", column->name), shape);
+      if (json.len > 1) appendStringInfoString(&json, ", ");
+      escape_json(&json, column->name);
+      appendStringInfoString(&json, ": ");
+      if (value.type == jbvNull) appendStringInfoString(&json, "null");
+      else escape_json(&json, canonical_value(g, *column, scalar_text(value)));
+    }
+  }
+  *whole_table = json.len == 1;
+  appendStringInfoChar(&json, '}');
+  return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/// The table's own limits: a reset puts back what guard_table starts with.
+void set_own_limits(Oid table, const LimitChange (&changes)[kLimits]) {
+  pg::Statement statement(
+      "UPDATE sync_guard.settings SET max_silence = CASE WHEN $5 THEN '1 hour' ELSE COALESCE($2, max_silence) END,"
+      " max_age = CASE WHEN $6 THEN NULL ELSE COALESCE($3, max_age) END,"
+      " max_stall = CASE WHEN $7 THEN NULL ELSE COALESCE($4, max_stall) END WHERE relation OPERATOR(pg_catalog.=) $1");
+  statement.add(REGCLASSOID, ObjectIdGetDatum(table));
+  for (const LimitChange &change : changes) statement.add(INTERVALOID, change.value, !change.given);
+  for (const LimitChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
+  write(statement);
+}
+
+/// A scope's limits: a reset leaves the limit to less specific scopes; a line that sets none goes away.
+void set_scope_limits(Oid table, Jsonb *scope, const LimitChange (&changes)[kLimits]) {
+  pg::Statement statement(
+      "INSERT INTO sync_guard.scope_limits AS l (relation, scope, max_silence, max_age, max_stall)"
+      " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (relation, scope) DO UPDATE SET"
+      " max_silence = CASE WHEN $6 THEN NULL ELSE COALESCE(excluded.max_silence, l.max_silence) END,"
+      " max_age = CASE WHEN $7 THEN NULL ELSE COALESCE(excluded.max_age, l.max_age) END,"
+      " max_stall = CASE WHEN $8 THEN NULL ELSE COALESCE(excluded.max_stall, l.max_stall) END");
+  statement.add(REGCLASSOID, ObjectIdGetDatum(table)).add(JSONBOID, JsonbPGetDatum(scope));
+  for (const LimitChange &change : changes) statement.add(INTERVALOID, change.value, !change.given);
+  for (const LimitChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
+  write(statement);
+  pg::Statement empty(
+      "DELETE FROM sync_guard.scope_limits WHERE relation OPERATOR(pg_catalog.=) $1 AND max_silence IS NULL"
+      " AND max_age IS NULL AND max_stall IS NULL");
+  empty.add(REGCLASSOID, ObjectIdGetDatum(table));
+  write(empty);
+}
+
+/// A status that an allowed transition names must be one that the table can hold.
+void require_possible(const Guarded &g, const char *status) {
+  Relation relation = relation_open(g.table, AccessShareLock);
+  const pg::Identity identity = pg::become(g.owner, SECURITY_RESTRICTED_OPERATION);
+  adopt::Refusal refusal;
+  if (!adopt::status_possible(relation, g.status, status, &refusal))
+    ereport(ERROR, errcode(kBadOption), errmsg("table %s cannot hold the status \"%s\"", g.name, status),
+            refusal.constraint != nullptr
+                ? errdetail("Constraint \"%s\" refuses it: %s.", refusal.constraint, refusal.message)
+                : errdetail("Column \"%s\" does not take it: %s.", g.status.name, refusal.message),
+            errhint("Name a status that the table accepts."));
+  pg::restore(identity);
+  relation_close(relation, AccessShareLock);
+}
+
+void set_pause(Oid table, TimestampTz until, bool paused) {
+  pg::Statement statement("UPDATE sync_guard.settings SET paused_until = $2 WHERE relation OPERATOR(pg_catalog.=) $1");
+  statement.add(REGCLASSOID, ObjectIdGetDatum(table)).add(TIMESTAMPTZOID, TimestampTzGetDatum(until), !paused);
+  write(statement);
+}
+
+}  // namespace
+}  // namespace esg
+
+ESG_SQL_FUNCTION(set_limit);
+ESG_SQL_FUNCTION(allow_transition);
+ESG_SQL_FUNCTION(pause_reaping);
+ESG_SQL_FUNCTION(resume_reaping);
+
+static Datum esg::set_limit(FunctionCallInfo fcinfo) {
+  const Guarded &g = owned_table(fcinfo, "set_limit()");
+  if (PG_ARGISNULL(1))
+    ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("scope must not be null"),
+            errhint("Give {} for the table's own limits."));
+  LimitChange changes[kLimits];
+  take_changes(fcinfo, changes);
+  bool whole_table;
+  Jsonb *scope = canonical_scope(g, PG_GETARG_JSONB_P(1), &whole_table);
+  const int level = limit_row_locks(kDefaultPatience);
+  if (whole_table) set_own_limits(g.table, changes);
+  else set_scope_limits(g.table, scope, changes);
+  AtEOXact_GUC(false, level);
+  PG_RETURN_VOID();
+}
+
+static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
+  const Guarded &g = owned_table(fcinfo, "allow_transition()");
+  const char *from = text_argument(fcinfo, 1, "from_status");
+  const char *to = text_argument(fcinfo, 2, "to_status");
+  if (strcmp(from, to) == 0)
+    ereport(ERROR, errcode(kBadOption), errmsg("a status that stays the same is no transition"),
+            errhint("It is always allowed."));
+  require_possible(g, from);
+  require_possible(g, to);
+  pg::Statement statement(
+      PG_ARGISNULL(3) ? "DELETE FROM sync_guard.transition_rules WHERE relation OPERATOR(pg_catalog.=) $1"
+                        " AND from_status OPERATOR(pg_catalog.=) $2 AND to_status OPERATOR(pg_catalog.=) $3"
+                      : "INSERT INTO sync_guard.transition_rules (relation, from_status, to_status, allowed)"
+                        " VALUES ($1, $2, $3, $4) ON CONFLICT (relation, from_status, to_status)"
+                        " DO UPDATE SET allowed = excluded.allowed");
+  statement.add(REGCLASSOID, ObjectIdGetDatum(g.table)).add_text(from).add_text(to);
+  if (!PG_ARGISNULL(3)) {
+    if (!PG_GETARG_BOOL(3) && g.is_live(from) && strcmp(to, g.failed) == 0)
+      ereport(ERROR, errcode(kBadOption), errmsg("the transition from \"%s\" to \"%s\" cannot be forbidden", from, to),
+              errdetail("It is the one that closes dead runs."), errhint("To have runs judged only, set mode => 'observe'."));
+    statement.add(BOOLOID, PG_GETARG_DATUM(3));
+  }
+  const int level = limit_row_locks(kDefaultPatience);
+  write(statement);
+  AtEOXact_GUC(false, level);
+  PG_RETURN_VOID();
+}
+
+static Datum esg::pause_reaping(FunctionCallInfo fcinfo) {
+  const Guarded &g = owned_table(fcinfo, "pause_reaping()");
+  const TimestampTz until = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
+  if (until <= GetCurrentTimestamp())
+    ereport(ERROR, errcode(kBadOption), errmsg("the end of the pause is not in the future"),
+            errhint("Leave it out to pause until resume_reaping() is called."));
+  const int level = limit_row_locks(kDefaultPatience);
+  set_pause(g.table, until, true);
+  AtEOXact_GUC(false, level);
+  PG_RETURN_VOID();
+}
+
+static Datum esg::resume_reaping(FunctionCallInfo fcinfo) {
+  const Guarded &g = owned_table(fcinfo, "resume_reaping()");
+  const int level = limit_row_locks(kDefaultPatience);
+  set_pause(g.table, 0, false);
+  AtEOXact_GUC(false, level);
+  PG_RETURN_VOID();
+}

@@ -1,0 +1,63 @@
+// Runs once per process when the library is loaded: defines the settings, registers the cache's callbacks.
+
+#include "load.h"
+
+#include "settings.h"
+
+extern "C" {
+PG_MODULE_MAGIC;
+PGDLLEXPORT void _PG_init(void);
+}
+
+namespace esg {
+namespace {
+
+bool enabled = true;
+bool is_overturning = false;
+
+enum LateFinishSetting : int { kTable = 0, kKeepSetting, kAcceptSetting, kRejectSetting };
+int late_finish = kTable;
+
+const config_enum_entry kLateFinishOptions[] = {{"table", kTable, false},
+                                                {"keep", kKeepSetting, false},
+                                                {"accept", kAcceptSetting, false},
+                                                {"reject", kRejectSetting, false},
+                                                {nullptr, 0, false}};
+
+constexpr const char *kOverturning = "emag_sync_guard.overturning";
+
+}  // namespace
+
+bool guard_enabled() { return enabled; }
+
+std::optional<core::LateFinish> late_finish_override() {
+  switch (late_finish) {
+    case kKeepSetting: return core::LateFinish::kKeep;
+    case kAcceptSetting: return core::LateFinish::kAccept;
+    case kRejectSetting: return core::LateFinish::kReject;
+    default: return std::nullopt;
+  }
+}
+
+bool overturning() { return is_overturning; }
+
+void begin_overturning() {
+  (void)set_config_option(kOverturning, "on", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+}  // namespace esg
+
+void _PG_init(void) {
+  using namespace esg;
+  DefineCustomBoolVariable("emag_sync_guard.enabled", "Switches the guard on.",
+                           "Off, its triggers let every write through and nothing is reaped; no DDL is needed.", &enabled,
+                           true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomEnumVariable("emag_sync_guard.late_finish", "Decides what becomes of a late finish in this session.",
+                           "table: as the guarded table's own setting says. For a correction by hand: SET LOCAL.",
+                           &late_finish, kTable, kLateFinishOptions, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable(kOverturning, "Is on while overturn_reap() writes its row.", nullptr, &is_overturning, false,
+                           PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, nullptr, nullptr,
+                           nullptr);
+  MarkGUCPrefixReserved("emag_sync_guard");
+  settings_load();
+}

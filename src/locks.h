@@ -1,0 +1,21 @@
+// The guard's own lock classes, apart from every advisory lock of an application.
+//
+// They are locks of the advisory kind (LOCKTAG_ADVISORY in USER_LOCKMETHOD) with a class number of their own in the
+// fourth field, where pg_advisory_lock puts 1 or 2; pg_locks shows it as objsubid. src/README.md has the lock table.
+#pragma once
+
+#include "pg/prelude.h"
+
+namespace esg {
+
+enum class LockClass : uint16 {
+  kScope = 0xE501,                ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
+};
+
+void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);
+
+/// Who holds a lock that conflicts with ExclusiveLock on this tag, in words: "process 4711 (role app, application …)",
+/// or a prepared transaction.
+char *describe_holder(const LOCKTAG &tag);
+
+}  // namespace esg

@@ -1,0 +1,225 @@
+// The set-returning functions behind running_syncs, stuck_syncs, long_running_syncs and recent_syncs. They run in the
+// caller's process with ACCESS SHARE on the guarded tables, judge at the instant of the call, and write nothing.
+
+#include "monitor.h"
+
+#include "pg/rows.h"
+#include "pg/spi.h"
+#include "runs.h"
+
+/// live_runs(): every run in a live status that the caller may see, with its verdict; tables in the order of their names,
+/// runs oldest first.
+ESG_SQL_FUNCTION(live_runs);
+
+/// recent_runs(per_table integer): the newest runs of each table, whatever their status, newest first.
+ESG_SQL_FUNCTION(recent_runs);
+
+namespace esg {
+namespace {
+
+std::optional<core::Micros> since(core::Micros now, const std::optional<core::Micros> &instant) {
+  if (!instant) return std::nullopt;
+  return now - *instant;
+}
+
+/// How far a run has come, in percent with one digit; absent where it cannot be said.
+Datum percent(const Run &run, bool *is_null) {
+  *is_null = !run.done || !run.total || *run.total <= 0;
+  if (*is_null) return 0;
+  const double value = static_cast<double>(*run.done) * 100 / static_cast<double>(*run.total);
+  return DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf("%.1f", value)), ObjectIdGetDatum(InvalidOid),
+                             Int32GetDatum(-1));
+}
+
+void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros now) {
+  char why[160];
+  const auto last_sign = core::last_sign_of_life(run.evidence);
+  bool no_percent;
+  const Datum how_far = percent(run, &no_percent);
+  rows.add_oid(g.table)
+      .add_text(run.key)
+      .add_jsonb(scope_json(g, run.scope))
+      .add_text(run.status)
+      .add_instant(run.started)
+      .add_span(since(now, run.started))
+      .add_instant(last_sign)
+      .add_span(since(now, last_sign))
+      .add_int64(run.done)
+      .add_int64(run.total)
+      .add(how_far, no_percent)
+      .add_text(core::verdict_name(run.judgement.verdict))
+      .add_bool(run.judgement.dead())
+      .add_text(core::describe(run.judgement, why, sizeof why))
+      .add_span(run.judgement.limit)
+      .put();
+}
+
+/// A run of recent_runs as its row says.
+struct RecentRun {
+  const char *key;
+  const char *status;
+  std::optional<core::Micros> started;
+  std::optional<core::Micros> ended;
+  const char *scope;              ///< JSON text
+  const char *summary;            ///< JSON text
+  bool reaped;
+  const Run *judged;              ///< where the status is a live one
+  bool gone;                      ///< deleted since it was read
+};
+
+/// What the newest runs are told by: the start, else the end, else the key.
+const Column &newest_by(const Guarded &g) {
+  if (g.start.exists()) return g.start;
+  return g.end.exists() ? g.end : g.key;
+}
+
+/// The last runs by their start. An infinite time says nothing of when a run was and would always come first.
+char *recent_query(const Guarded &g, int limit) {
+  StringInfoData sql;
+  initStringInfo(&sql);
+  appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, %s, %s, %s::pg_catalog.text, ",
+                   column_ref(g.key), column_ref(g.status), g.start.exists() ? column_ref(g.start) : "NULL",
+                   g.end.exists() ? column_ref(g.end) : "NULL", scope_sql(g));
+  if (g.summary_count == 0) appendStringInfoString(&sql, "NULL");
+  else appendStringInfoString(&sql, "(SELECT pg_catalog.to_jsonb(s.*) FROM (SELECT ");
+  for (int i = 0; i < g.summary_count; ++i) appendStringInfo(&sql, "%s%s", i == 0 ? "" : ", ", column_ref(g.summary[i]));
+  if (g.summary_count > 0) appendStringInfoString(&sql, ") AS s)::pg_catalog.text");
+  const Column &by = newest_by(g);
+  appendStringInfo(&sql, " FROM %s", from_item(g));
+  if (by.attno != g.key.attno) {
+    // The comparison leaves out NULLs, which DESC would put first, and lets a plain index serve.
+    appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s", column_ref(by),
+                     format_type_extended(by.type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+    appendStringInfo(&sql, " ORDER BY %s DESC, %s DESC", column_ref(by), column_ref(g.key));
+  } else {
+    appendStringInfo(&sql, " ORDER BY %s DESC", column_ref(by));
+  }
+  appendStringInfo(&sql, " LIMIT %d", limit);
+  return sql.data;
+}
+
+int read_recent(const Guarded &g, int limit, RecentRun **out) {
+  const MemoryContext context = CurrentMemoryContext;
+  pg::spi_begin();
+  const auto count = static_cast<int>(pg::spi_run(pg::Statement(recent_query(g, limit)), pg::Access::kRead));
+  auto *runs = static_cast<RecentRun *>(MemoryContextAllocZero(context, sizeof(RecentRun) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) {
+    RecentRun &run = runs[i];
+    run = RecentRun{};
+    bool is_null;
+    run.key = pg::spi_text(i, 1, context);
+    run.status = pg::spi_text(i, 2, context);
+    Datum value = pg::spi_datum(i, 3, &is_null);
+    run.started = instant_of(g.start, value, is_null, g.zone);
+    value = pg::spi_datum(i, 4, &is_null);
+    run.ended = instant_of(g.end, value, is_null, g.zone);
+    run.scope = pg::spi_text(i, 5, context);
+    run.summary = pg::spi_text(i, 6, context);
+  }
+  pg::spi_end();
+  *out = runs;
+  return count;
+}
+
+/// Judges those that are in a live status. One that has ended since it was read is shown as it is now.
+void judge_recent(const Guarded &g, RecentRun *runs, int count, const core::Question &question) {
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  int live = 0;
+  for (int i = 0; i < count; ++i)
+    if (runs[i].status != nullptr && g.is_live(runs[i].status)) keys[live++] = runs[i].key;
+  if (live == 0) return;
+  RunFilter filter;
+  filter.keys = pg::text_array(keys, live);
+  filter.any_status = true;
+  const Runs judged = read_runs(g, filter, question);
+  for (int i = 0; i < count; ++i) {
+    if (runs[i].status == nullptr || !g.is_live(runs[i].status)) continue;
+    runs[i].gone = true;
+    for (int j = 0; j < judged.count; ++j) {
+      if (strcmp(judged.items[j].key, runs[i].key) != 0) continue;
+      runs[i].gone = judged.items[j].status == nullptr;
+      if (runs[i].gone) continue;
+      runs[i].status = judged.items[j].status;
+      if (g.is_live(runs[i].status)) runs[i].judged = &judged.items[j];
+    }
+  }
+}
+
+/// Notes which of them the guard has closed, with nothing having undone it since.
+void mark_reaped(const Guarded &g, RecentRun *runs, int count) {
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) keys[i] = runs[i].key;
+  pg::Statement query(
+      "SELECT k.n FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, n)"
+      " WHERE (SELECT j.event FROM sync_guard.journal AS j"
+      " WHERE j.relation OPERATOR(pg_catalog.=) $1 AND j.run_key OPERATOR(pg_catalog.=) k.key"
+      " AND j.event OPERATOR(pg_catalog.<>) 'late_finish' ORDER BY j.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'reaped'");
+  query.add_oid(g.table).add(TEXTARRAYOID, pg::text_array(keys, count));
+  const pg::Identity before = pg::become_extension_owner();
+  pg::spi_begin();
+  const uint64 found = pg::spi_run(query, pg::Access::kRead);
+  for (uint64 i = 0; i < found; ++i) {
+    bool is_null;
+    runs[DatumGetInt64(pg::spi_datum(i, 1, &is_null)) - 1].reaped = true;
+  }
+  pg::spi_end();
+  pg::restore(before);
+}
+
+const char *state_of(const RecentRun &run) {
+  if (run.judged == nullptr) return run.status;
+  return run.judged->judgement.dead() ? "stuck" : "running";
+}
+
+Jsonb *parsed(const char *json) {
+  return json == nullptr ? nullptr : DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
+void put_recent(pg::Rows &rows, const Guarded &g, const RecentRun &run) {
+  std::optional<core::Micros> duration;
+  if (run.started && run.ended && run.judged == nullptr) duration = *run.ended - *run.started;
+  rows.add_oid(g.table)
+      .add_text(run.key)
+      .add_jsonb(parsed(run.scope))
+      .add_text(run.status)
+      .add_text(state_of(run))
+      .add_instant(run.started)
+      .add_instant(run.ended)
+      .add_span(duration)
+      .add_text(run.judged == nullptr ? nullptr : core::verdict_name(run.judged->judgement.verdict))
+      .add_bool(run.reaped)
+      .add_jsonb(parsed(run.summary))
+      .put();
+}
+
+}  // namespace
+
+static Datum live_runs(FunctionCallInfo fcinfo) {
+  pg::Rows rows(fcinfo);
+  const core::Question question = question_now();
+  each_readable_table([&rows, &question](const Guarded &g) {
+    rows.drop_unfinished();
+    const Runs runs = read_runs(g, RunFilter{}, question);
+    for (int i = 0; i < runs.count; ++i) put_live_run(rows, g, runs.items[i], question.now);
+  });
+  return 0;
+}
+
+static Datum recent_runs(FunctionCallInfo fcinfo) {
+  const int limit = PG_ARGISNULL(0) ? 10 : PG_GETARG_INT32(0);
+  pg::Rows rows(fcinfo);
+  if (limit <= 0) return 0;
+  const core::Question question = question_now();
+  each_readable_table([&rows, &question, limit](const Guarded &g) {
+    rows.drop_unfinished();
+    RecentRun *runs;
+    const int count = read_recent(g, limit, &runs);
+    judge_recent(g, runs, count, question);
+    mark_reaped(g, runs, count);
+    for (int i = 0; i < count; ++i)
+      if (!runs[i].gone) put_recent(rows, g, runs[i]);
+  });
+  return 0;
+}
+
+}  // namespace esg

@@ -1,0 +1,212 @@
+// The set-returning function behind sync_status_overview and failure_rates: what runs now in each scope, and what became
+// of the last day's runs. Runs in the caller's process with ACCESS SHARE on the guarded tables.
+//
+// It reads the live runs, the rows that started within the window, and the journal lines of the last day; so its cost
+// follows these where the live statuses and the start column have an index, however long the history is.
+
+#include "monitor.h"
+
+#include "pg/rows.h"
+#include "pg/spi.h"
+#include "runs.h"
+
+/// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping of
+/// the last day.
+ESG_SQL_FUNCTION(scope_counts);
+
+namespace esg {
+namespace {
+
+constexpr core::Micros kSpans[2] = {core::kHour, core::kDay};
+constexpr core::Micros kWindow = 7 * core::kDay;
+
+/// What is known of one scope, or a part of it that add() joins with others.
+struct Tally {
+  const char *scope;              ///< as jsonb prints it; empty where the table has none
+  int64 running;
+  int64 stuck;
+  int64 finished[2];
+  int64 failed[2];
+  int64 reaped[2];
+  std::optional<core::Micros> last_started;
+  const char *last_state;
+  std::optional<core::Micros> last_success;
+};
+
+struct Tallies {
+  Tally *items = nullptr;
+  int count = 0;
+  int room = 0;
+
+  Tally &append(const char *scope) {
+    if (count == room) {
+      room = Max(room * 2, 32);
+      items = static_cast<Tally *>(items == nullptr ? palloc(sizeof(Tally) * room) : repalloc_huge(items, sizeof(Tally) * room));
+    }
+    Tally &tally = items[count++];
+    tally = Tally{};
+    tally.scope = scope == nullptr ? "" : scope;
+    return tally;
+  }
+};
+
+void add(Tally &to, const Tally &from) {
+  to.running += from.running;
+  to.stuck += from.stuck;
+  for (int i = 0; i < 2; ++i) {
+    to.finished[i] += from.finished[i];
+    to.failed[i] += from.failed[i];
+    to.reaped[i] += from.reaped[i];
+  }
+  if (from.last_started && (!to.last_started || *from.last_started >= *to.last_started)) {
+    to.last_started = from.last_started;
+    to.last_state = from.last_state;
+  }
+  if (from.last_success && (!to.last_success || *from.last_success > *to.last_success)) to.last_success = from.last_success;
+}
+
+/// By scope, then by start, so that of two equal starts the same one always wins.
+int by_scope(const void *a, const void *b) {
+  const auto *left = static_cast<const Tally *>(a);
+  const auto *right = static_cast<const Tally *>(b);
+  if (const int order = strcmp(left->scope, right->scope)) return order;
+  if (left->last_started.has_value() != right->last_started.has_value()) return left->last_started ? 1 : -1;
+  if (left->last_started && *left->last_started != *right->last_started)
+    return *left->last_started < *right->last_started ? -1 : 1;
+  if (left->last_state == nullptr || right->last_state == nullptr) return 0;
+  return strcmp(left->last_state, right->last_state);
+}
+
+const char *text_of(Jsonb *json) {
+  return json == nullptr ? nullptr : JsonbToCString(nullptr, &json->root, static_cast<int>(VARSIZE(json)));
+}
+
+void count_live(const Guarded &g, const core::Question &question, Tallies &tallies) {
+  const Runs runs = read_runs(g, RunFilter{}, question);
+  for (int i = 0; i < runs.count; ++i) {
+    const Run &run = runs.items[i];
+    Tally &tally = tallies.append(text_of(scope_json(g, run.scope)));
+    const bool dead = run.judgement.dead();
+    ++(dead ? tally.stuck : tally.running);
+    tally.last_started = run.started;
+    if (run.started) tally.last_state = dead ? "stuck" : "running";
+  }
+}
+
+/// The ended runs that started within the window, counted by scope and status.
+char *ended_query(const Guarded &g) {
+  const char *start = column_ref(g.start);
+  StringInfoData sql;
+  initStringInfo(&sql);
+  appendStringInfo(&sql,
+                   "SELECT %s::pg_catalog.text, %s::pg_catalog.text,"
+                   " pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $1),"
+                   " pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $2),"
+                   " pg_catalog.max(%s), ",
+                   scope_sql(g), column_ref(g.status), start, start, start);
+  if (g.end.exists()) {
+    const char *type = format_type_extended(g.end.type, -1, FORMAT_TYPE_FORCE_QUALIFY);
+    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)", column_ref(g.end),
+                     column_ref(g.end), type);
+  } else {
+    appendStringInfoString(&sql, "NULL");
+  }
+  appendStringInfo(&sql,
+                   " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $3 AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
+                   " AND NOT %s GROUP BY 1, 2",
+                   from_item(g), start, start, format_type_extended(g.start.type, -1, FORMAT_TYPE_FORCE_QUALIFY),
+                   status_condition(g, g.live, g.live_count));
+  return sql.data;
+}
+
+void count_ended(const Guarded &g, core::Micros now, Tallies &tallies) {
+  if (!g.start.exists()) return;
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query(ended_query(g));
+  for (const core::Micros span : {kSpans[0], kSpans[1], kWindow})
+    query.add(g.start.type, time_datum(g.start, now - span, g.zone));
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
+  for (uint64 i = 0; i < rows; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    bool is_null;
+    const char *status = pg::spi_text(i, 2, context);
+    const MemoryContext inner = MemoryContextSwitchTo(context);
+    Tally &tally = tallies.append(pg::spi_text(i, 1, context));
+    MemoryContextSwitchTo(inner);
+    const bool success = core::tells_success(status, g.failed);
+    for (int span = 0; span < 2; ++span)
+      (success ? tally.finished : tally.failed)[span] = DatumGetInt64(pg::spi_datum(i, 3 + span, &is_null));
+    Datum value = pg::spi_datum(i, 5, &is_null);
+    tally.last_started = instant_of(g.start, value, is_null, g.zone);
+    tally.last_state = status;
+    if (!success) continue;
+    value = pg::spi_datum(i, 6, &is_null);
+    tally.last_success = is_null ? tally.last_started : instant_of(g.end, value, is_null, g.zone);
+  }
+  pg::spi_end();
+}
+
+/// Reapings by the journal, which is closed to those to whom the table shows only some of its rows.
+void count_reaped(const Guarded &g, core::Micros now, bool hidden, Tallies &tallies) {
+  if (hidden) return;
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query(
+      "SELECT j.scope::pg_catalog.text, pg_catalog.count(*) FILTER (WHERE j.at OPERATOR(pg_catalog.>=) $2),"
+      " pg_catalog.count(*) FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) $1"
+      " AND j.event OPERATOR(pg_catalog.=) 'reaped' AND j.at OPERATOR(pg_catalog.>=) $3 GROUP BY 1");
+  query.add_oid(g.table);
+  for (const core::Micros span : kSpans) query.add(TIMESTAMPTZOID, TimestampTzGetDatum(now - span));
+  const pg::Identity before = pg::become_extension_owner();
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
+  for (uint64 i = 0; i < rows; ++i) {
+    bool is_null;
+    const MemoryContext inner = MemoryContextSwitchTo(context);
+    Tally &tally = tallies.append(pg::spi_text(i, 1, context));
+    MemoryContextSwitchTo(inner);
+    for (int span = 0; span < 2; ++span) tally.reaped[span] = DatumGetInt64(pg::spi_datum(i, 2 + span, &is_null));
+  }
+  pg::spi_end();
+  pg::restore(before);
+}
+
+void put_tally(pg::Rows &rows, const Guarded &g, const Tally &tally) {
+  rows.add_oid(g.table);
+  if (tally.scope[0] == '\0') rows.add_null();
+  else rows.add(DirectFunctionCall1(jsonb_in, CStringGetDatum(tally.scope)));
+  rows.add_int64(tally.running).add_int64(tally.stuck);
+  for (int span = 0; span < 2; ++span)
+    rows.add_int64(tally.finished[span]).add_int64(tally.failed[span]).add_int64(tally.reaped[span]);
+  rows.add_instant(tally.last_started).add_text(tally.last_state).add_instant(tally.last_success).put();
+}
+
+}  // namespace
+
+static Datum scope_counts(FunctionCallInfo fcinfo) {
+  pg::Rows rows(fcinfo);
+  const core::Question question = question_now();
+  const Oid caller = GetUserId();
+  each_readable_table([&rows, &question, caller](const Guarded &g) {
+    rows.drop_unfinished();
+    Tallies tallies;
+    count_live(g, question, tallies);
+    count_ended(g, question.now, tallies);
+    count_reaped(g, question.now, check_enable_rls(g.table, caller, true) == RLS_ENABLED, tallies);
+    if (tallies.count == 0) return;
+    qsort(tallies.items, tallies.count, sizeof(Tally), by_scope);
+    Tally sum = tallies.items[0];
+    for (int i = 1; i < tallies.count; ++i) {
+      if (strcmp(sum.scope, tallies.items[i].scope) == 0) {
+        add(sum, tallies.items[i]);
+        continue;
+      }
+      put_tally(rows, g, sum);
+      sum = tallies.items[i];
+    }
+    put_tally(rows, g, sum);
+  });
+  return 0;
+}
+
+}  // namespace esg

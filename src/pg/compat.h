@@ -1,0 +1,84 @@
+// Differences between PostgreSQL versions, all of them. Shims are named <function>_compat; written for 15 to 18.
+#pragma once
+
+namespace esg::pg {
+
+/// The server's major version, for texts that name its packages.
+constexpr int kServerMajor = PG_VERSION_NUM / 10000;
+
+inline bool owns_relation_compat(Oid relid, Oid user) {
+#if PG_VERSION_NUM >= 160000
+  return object_ownercheck(RelationRelationId, relid, user);
+#else
+  return pg_class_ownercheck(relid, user);
+#endif
+}
+
+inline bool may_use_schema_compat(Oid schema, Oid user) {
+#if PG_VERSION_NUM >= 160000
+  return object_aclcheck(NamespaceRelationId, schema, user, ACL_USAGE) == ACLCHECK_OK;
+#else
+  return pg_namespace_aclcheck(schema, user, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/// The process behind a virtual transaction id; null where it is in it no more: the transaction has ended, or was prepared.
+/// (A prepared one goes by the number of the process that prepared it, which has gone on.)
+inline PGPROC *process_of_compat(const VirtualTransactionId &vxid) {
+#if PG_VERSION_NUM >= 170000
+  PGPROC *process = vxid.procNumber == INVALID_PROC_NUMBER ? nullptr : ProcNumberGetProc(vxid.procNumber);
+  return process != nullptr && process->vxid.lxid == vxid.localTransactionId ? process : nullptr;
+#else
+  PGPROC *process = vxid.backendId == InvalidBackendId ? nullptr : BackendIdGetProc(vxid.backendId);
+  return process != nullptr && process->lxid == vxid.localTransactionId ? process : nullptr;
+#endif
+}
+
+/// The virtual transaction id is that of a prepared transaction.
+inline bool is_prepared(const VirtualTransactionId &vxid) {
+  bool more;
+  return TransactionIdIsValid(TwoPhaseGetXidByVirtualXID(vxid, &more));
+}
+
+inline bool interval_is_infinite_compat(const Interval *interval) {
+#if PG_VERSION_NUM >= 170000
+  return INTERVAL_NOT_FINITE(interval);
+#else
+  (void)interval;
+  return false;
+#endif
+}
+
+using TreeMutator = Node *(*)(Node *, void *);
+using TreeWalker = bool (*)(Node *, void *);
+
+inline Node *mutate_tree_compat(Node *node, TreeMutator mutator, void *context) {
+#if PG_VERSION_NUM >= 160000
+  return expression_tree_mutator(node, mutator, context);
+#else
+  // Declared without parameters there, as C does; the type void () is the one that any function may be cast through.
+  const auto untyped = reinterpret_cast<void (*)()>(mutator);
+  return expression_tree_mutator(node, reinterpret_cast<Node *(*)()>(untyped), context);
+#endif
+}
+
+inline bool walk_tree_compat(Node *node, TreeWalker walker, void *context) {
+#if PG_VERSION_NUM >= 160000
+  return expression_tree_walker(node, walker, context);
+#else
+  const auto untyped = reinterpret_cast<void (*)()>(walker);
+  return expression_tree_walker(node, reinterpret_cast<bool (*)()>(untyped), context);
+#endif
+}
+
+/// Whether a CHECK counts: 18 knows NOT ENFORCED.
+inline bool is_enforced_compat(const ConstrCheck &check) {
+#if PG_VERSION_NUM >= 180000
+  return check.ccenforced;
+#else
+  (void)check;
+  return true;
+#endif
+}
+
+}  // namespace esg::pg

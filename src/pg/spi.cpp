@@ -1,0 +1,69 @@
+// See spi.h.
+
+#include "pg/spi.h"
+
+namespace esg::pg {
+
+void spi_begin() {
+  if (SPI_connect() != SPI_OK_CONNECT) elog(ERROR, "SPI_connect failed");
+}
+
+void spi_end() {
+  if (SPI_finish() != SPI_OK_FINISH) elog(ERROR, "SPI_finish failed");
+}
+
+uint64 spi_run(const Statement &statement, Access access, long max_rows) {
+  const bool read_only = access == Access::kRead;
+  auto *types = const_cast<Oid *>(statement.types);
+  const SPIPlanPtr plan = SPI_prepare(statement.sql, statement.count, types);
+  if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+  if (!read_only) CommandCounterIncrement();
+  PushActiveSnapshot(GetLatestSnapshot());
+  const int result = SPI_execute_snapshot(plan, const_cast<Datum *>(statement.values), statement.nulls,
+                                          GetActiveSnapshot(), InvalidSnapshot, read_only, true, max_rows);
+  PopActiveSnapshot();
+  if (result < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
+  const uint64 rows = SPI_processed;
+  return rows;
+}
+
+uint64 spi_execute(const Statement &statement) {
+  spi_begin();
+  const uint64 rows = spi_run(statement, Access::kWrite);
+  spi_end();
+  return rows;
+}
+
+void spi_utility(const char *sql) {
+  spi_begin();
+  const int result = SPI_execute(sql, false, 0);
+  if (result < 0) elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+  spi_end();
+}
+
+Datum spi_datum(uint64 row, int number, bool *is_null) {
+  return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, is_null);
+}
+
+char *spi_text(uint64 row, int number, MemoryContext context) {
+  const char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
+  return value == nullptr ? nullptr : MemoryContextStrdup(context, value);
+}
+
+char *type_sql(Oid type) {
+  return format_type_extended(type, -1, FORMAT_TYPE_FORCE_QUALIFY | FORMAT_TYPE_TYPEMOD_GIVEN);
+}
+
+Datum text_array(const char *const *values, int count) {
+  auto *datums = static_cast<Datum *>(palloc(sizeof(Datum) * Max(count, 1)));
+  auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) {
+    nulls[i] = values[i] == nullptr;
+    datums[i] = nulls[i] ? Datum(0) : CStringGetTextDatum(values[i]);
+  }
+  int dims[1] = {count};
+  int lower[1] = {1};
+  return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, lower, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+}  // namespace esg::pg

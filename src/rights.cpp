@@ -1,0 +1,183 @@
+// Privilege checks and the choice of identity. See rights.h.
+
+#include "rights.h"
+
+#include "errors.h"
+
+namespace esg {
+namespace {
+
+bool has_on_column(const Guarded &g, const Column &column, Oid user, AclMode mode) {
+  return !column.exists() || pg_attribute_aclcheck(g.table, column.attno, user, mode) == ACLCHECK_OK;
+}
+
+bool has_on_all(const Guarded &g, const Column *const *columns, int count, Oid user, AclMode mode) {
+  for (int i = 0; i < count; ++i)
+    if (!has_on_column(g, *columns[i], user, mode)) return false;
+  return true;
+}
+
+bool has_on_all(const Guarded &g, const Column *columns, int count, Oid user, AclMode mode) {
+  for (int i = 0; i < count; ++i)
+    if (!has_on_column(g, columns[i], user, mode)) return false;
+  return true;
+}
+
+/// As may_read, of a table that is not guarded.
+bool may_select(Oid relation) {
+  return pg::may_use_schema_compat(get_rel_namespace(relation), GetUserId()) &&
+         pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+Oid owner_of_relation(Oid relation) {
+  const HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+  if (!HeapTupleIsValid(tuple)) return InvalidOid;
+  const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+  ReleaseSysCache(tuple);
+  return owner;
+}
+
+/// The table's owner as he is now. A cached one may be of yesterday, and whoever owns the table today would act as him.
+Oid lock_owner(const Guarded &g) {
+  LockRelationOid(g.table, AccessShareLock);
+  const Oid owner = owner_of_relation(g.table);
+  if (!OidIsValid(owner)) ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s was dropped meanwhile", g.name));
+  return owner;
+}
+
+/// Whether the session has objects of its own in pg_temp.
+bool has_temporary_objects() {
+  Oid schema;
+  Oid toast_schema;
+  GetTempNamespaceState(&schema, &toast_schema);
+  if (!OidIsValid(schema)) return false;
+  Relation catalog = table_open(DependRelationId, AccessShareLock);
+  ScanKeyData keys[2];
+  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(NamespaceRelationId));
+  ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(schema));
+  SysScanDesc scan = systable_beginscan(catalog, DependReferenceIndexId, true, nullptr, 2, keys);
+  const bool found = HeapTupleIsValid(systable_getnext(scan));
+  systable_endscan(scan);
+  table_close(catalog, AccessShareLock);
+  return found;
+}
+
+/// A trigger of the owner's that names a table or a type without its schema may meet one in pg_temp, which may be the first
+/// on the path and cannot be taken off it: a caller with less rights than the owner would have his code run as the owner.
+void refuse_temporary_objects(const Guarded &g, Oid owner) {
+  if (has_privs_of_role(GetUserId(), owner) || !has_temporary_objects()) return;
+  ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+          errmsg("runs of table %s cannot be changed in a session that has temporary objects", g.name),
+          errdetail("It is done as the table's owner, whose triggers could take your temporary objects for others."),
+          errhint("Run DISCARD TEMP or use another session, or call as a member of role %s.",
+                  quote_identifier(GetUserNameFromId(owner, false))));
+}
+
+/// What the owner of a partition put on it would run as the owner of the table.
+void refuse_partitions_of_others(const Guarded &g, Oid owner) {
+  if (!g.partitioned) return;
+  ListCell *cell;
+  foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) {
+    const Oid other = owner_of_relation(lfirst_oid(cell));
+    if (!OidIsValid(other) || has_privs_of_role(other, owner)) continue;
+    ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+            errmsg("runs of table %s cannot be changed: a partition belongs to someone else", g.name),
+            errdetail("Triggers of partition \"%s\" of role \"%s\" would run as the table's owner.",
+                      get_rel_name(lfirst_oid(cell)), GetUserNameFromId(other, false)),
+            errhint("ALTER TABLE %s OWNER TO %s;",
+                    quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(cell))),
+                                               get_rel_name(lfirst_oid(cell))),
+                    quote_identifier(GetUserNameFromId(owner, false))));
+  }
+}
+
+}  // namespace
+
+bool may_read(const Guarded &g) {
+  const Oid user = GetUserId();
+  if (!pg::may_use_schema_compat(get_rel_namespace(g.table), user)) return false;
+  if (pg_class_aclcheck(g.table, user, ACL_SELECT) == ACLCHECK_OK) return true;
+  if (g.broken != nullptr) return false;   // which columns it is about is not known any more
+  const Column *const shown[] = {&g.key,      &g.status,  &g.start, &g.end,  &g.duration,
+                                 &g.error, &g.activity, &g.updated, &g.done, &g.total};
+  return has_on_all(g, shown, lengthof(shown), user, ACL_SELECT) &&
+         has_on_all(g, g.scope, g.scope_count, user, ACL_SELECT) &&
+         has_on_all(g, g.summary, g.summary_count, user, ACL_SELECT);
+}
+
+bool may_reap(const Guarded &g) {
+  if (!may_read(g)) return false;
+  const Oid user = GetUserId();
+  if (pg_class_aclcheck(g.table, user, ACL_UPDATE) == ACLCHECK_OK) return true;
+  if (g.broken != nullptr) return false;
+  const Column *const written[] = {&g.status, &g.end, &g.duration, &g.error, &g.updated};
+  return has_on_all(g, written, lengthof(written), user, ACL_UPDATE);
+}
+
+bool owns(const Guarded &g) { return pg::owns_relation_compat(g.table, GetUserId()); }
+
+bool row_security_applies(const Guarded &g) { return check_enable_rls(g.table, GetUserId(), true) == RLS_ENABLED; }
+
+pg::Identity work_as(const Guarded &g, pg::Access access) {
+  const Oid owner = lock_owner(g);
+  const bool writing = access == pg::Access::kWrite;
+  if (writing) refuse_partitions_of_others(g, owner);
+  if (GetUserId() == owner) return pg::Identity{};
+  if (!row_security_applies(g)) {
+    if (!writing) return read_as_owner(g);
+    refuse_temporary_objects(g, owner);
+    return pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  }
+  if (writing)
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("row security of table %s applies to you", g.name),
+            errhint("Its owner, or a role with BYPASSRLS, can change its runs."));
+  // Policies ask who the current user is, so they run as the caller, as they do in his own SELECT.
+  const pg::Identity before = pg::remain(SECURITY_RESTRICTED_OPERATION);
+  pg::forbid_writing();
+  return before;
+}
+
+pg::Identity read_as_owner(const Guarded &g) {
+  const pg::Identity before = pg::become(lock_owner(g), SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  pg::forbid_writing();
+  return before;
+}
+
+List *readable_tables(Oid relation, bool notice) {
+  if (OidIsValid(relation)) {
+    // Who may not read a table learns nothing of it, not even whether it is guarded.
+    const Guarded *g = guarded(relation);
+    const char *name = get_rel_name(relation);
+    if (name != nullptr && (g != nullptr ? !may_read(*g) : !may_select(relation)))
+      aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
+    g = &guarded_or_error(relation);
+    LockRelationOid(g->table, AccessShareLock);
+    return list_make1(const_cast<Guarded *>(&guarded_or_error(g->table)));
+  }
+  List *tables = NIL;
+  int skipped = 0;
+  ListCell *cell;
+  foreach (cell, all_guarded()) {
+    auto *g = static_cast<Guarded *>(lfirst(cell));
+    if (may_read(*g)) {
+      // From here on the table is what its settings were resolved against.
+      LockRelationOid(g->table, AccessShareLock);
+      g = guarded(g->table);
+      if (g == nullptr) continue;
+    }
+    if (!may_read(*g)) {
+      ++skipped;
+    } else if (g->broken != nullptr) {
+      ereport(WARNING, errcode(kBadOption), errmsg("skipping table %s: its settings do not fit it any more", g->name),
+              errdetail("%s.", g->broken), errhint("The view sync_guard.guard_health says what to do."));
+    } else {
+      tables = lappend(tables, g);
+    }
+  }
+  if (skipped > 0 && notice)
+    ereport(NOTICE, errmsg_plural("%d guarded table was skipped: you may not read it",
+                                  "%d guarded tables were skipped: you may not read them", skipped, skipped));
+  return tables;
+}
+
+}  // namespace esg

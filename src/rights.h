@@ -1,0 +1,40 @@
+// Who may see and who may reap a guarded table, and as whom the guard then works on it.
+#pragma once
+
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "settings.h"
+
+namespace esg {
+
+/// The caller may read what the guard shows of the table: USAGE on its schema, and SELECT on it or on every column the
+/// guard knows of.
+bool may_read(const Guarded &g);
+
+/// The caller may reap: may_read, and UPDATE on the table or on every column that a reaping writes.
+bool may_reap(const Guarded &g);
+
+/// The caller owns the table (or is superuser): may change its settings.
+bool owns(const Guarded &g);
+
+/// Row security applies to the caller.
+bool row_security_applies(const Guarded &g);
+
+/// Becomes who the guard works as on this table, for a caller who has the right to: the caller himself where he owns the
+/// table or where row security applies to him, else its owner in a security-restricted operation, with FORCE ROW LEVEL
+/// SECURITY not hiding rows. Who is not the owner, and only reads, runs in a read-only transaction meanwhile: a cast or a
+/// policy of the owner's writes nothing. Undo with pg::restore.
+/// Locks the table (ACCESS SHARE) to the end of the transaction: its owner stays who he is. ERROR 42501 for writing where
+/// row security applies to a caller who is not the owner; 55000 where the session's temporary objects or a partition of
+/// another owner would let someone else act as the owner.
+pg::Identity work_as(const Guarded &g, pg::Access access = pg::Access::kRead);
+
+/// Becomes the table's owner for reading, whoever the caller is; the same lock and limits.
+pg::Identity read_as_owner(const Guarded &g);
+
+/// The guarded tables a call is about: the one named (ERROR where it is not guarded or may not be read), or, for an
+/// invalid Oid, all that the caller may read, with a NOTICE of how many were skipped when `notice`.
+/// Returns a List of const Guarded*.
+List *readable_tables(Oid relation, bool notice);
+
+}  // namespace esg

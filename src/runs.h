@@ -1,0 +1,78 @@
+// Reading runs from a guarded table, with the evidence on each and the verdict. The one place where rows become Evidence.
+#pragma once
+
+#include "rights.h"
+#include "settings.h"
+
+namespace esg {
+
+/// A run as read and judged.
+struct Run {
+  ItemPointerData ctid;
+  Oid tableoid;
+  const char *key;
+  const char *status;
+  std::optional<core::Micros> started;      ///< absent where NULL or infinite
+  std::optional<core::Micros> active;       ///< the activity column's value
+  std::optional<int64> done;
+  std::optional<int64> total;
+  core::Scope scope;                        ///< values live as long as the run
+  core::Evidence evidence;
+  core::Limits limits;
+  core::Judgement judgement;
+  const char *row;                          ///< the row as JSON text, where asked for
+};
+
+struct Runs {
+  Run *items = nullptr;
+  int count = 0;
+};
+
+/// Which runs to read. By default every run in a live status.
+struct RunFilter {
+  Datum keys = 0;                           ///< text[]: only these
+  bool lock = false;                        ///< FOR NO KEY UPDATE SKIP LOCKED
+  bool any_status = false;                  ///< with keys: whatever their status
+  bool exclusive_statuses = false;          ///< only those in which a run excludes others
+  bool with_row = false;
+  const char *scope_condition = nullptr;    ///< further SQL condition on alias t, values quoted by the caller
+};
+
+/// The statement by which read_runs finds runs; people may EXPLAIN it.
+char *runs_query(const Guarded &g, const RunFilter &filter);
+
+/// Reads and judges runs, oldest first, into the current memory context. Works with the rights in force (see work_as).
+Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question);
+
+/// The question a call without arguments asks: the clock, read now.
+core::Question question_now();
+
+/// A scope as a jsonb object of texts; NULL-safe. Null where the table has no scope columns.
+Jsonb *scope_json(const Guarded &g, const core::Scope &scope);
+
+/// What is known of a run, as a jsonb object for journal and people.
+Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &question);
+
+/// "Sync interrupted …: silent: no sign of life for …": the text written into a reaped row.
+char *reason_of(const Guarded &g, const Run &run);
+
+/// An instant as ISO 8601 text in UTC, for JSON.
+char *iso_utc(core::Micros instant);
+
+/// SQL pieces for statements over the table, under alias t.
+/// The table as a FROM item: "ONLY app.t AS t", or without ONLY where it is partitioned.
+char *from_item(const Guarded &g);
+/// t."column"
+char *column_ref(const Column &column);
+/// Condition: the status is among these, in the status column's own type so that an index serves.
+char *status_condition(const Guarded &g, const char *const *statuses, int count);
+/// " WHERE … ORDER BY …" by which the newest runs come first, with a further `condition` (null: none). They are told by the
+/// start, else by the end, else by the key; runs whose time is NULL or infinite are left out: it does not tell when they
+/// were, and leaving them out lets a plain index serve.
+char *newest_first_sql(const Guarded &g, const char *condition);
+/// A time column as timestamptz, in the table's zone. For display; never raises for infinite values.
+char *instant_sql(const Guarded &g, const Column &column);
+/// The scope of t as a jsonb object of texts; "NULL::pg_catalog.jsonb" where the table has no scope columns.
+char *scope_sql(const Guarded &g);
+
+}  // namespace esg

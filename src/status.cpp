@@ -1,0 +1,335 @@
+// What APIs ask: is a sync running, and the status as JSON. Run in the caller's process, read only; they also answer on a
+// standby. Every answer is judged at that instant.
+
+#include "errors.h"
+#include "exclusive.h"
+#include "pg/boundary.h"
+#include "pg/spi.h"
+#include "runs.h"
+
+namespace esg {
+namespace {
+
+Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
+  return PG_ARGISNULL(argument) ? InvalidOid : PG_GETARG_OID(argument);
+}
+
+/// Live runs that are not dead, of those that match `condition` (null: all).
+Runs alive_runs(const Guarded &g, const char *condition, const core::Question &question) {
+  RunFilter filter;
+  filter.scope_condition = condition;
+  const pg::Identity before = work_as(g);
+  Runs runs = read_runs(g, filter, question);
+  pg::restore(before);
+  int kept = 0;
+  for (int i = 0; i < runs.count; ++i)
+    if (!runs.items[i].judgement.dead()) runs.items[kept++] = runs.items[i];
+  runs.count = kept;
+  return runs;
+}
+
+/// The condition that the first scope column has this value; ERROR SY006 for what is meant for scope_is_running.
+char *first_scope_condition(const Guarded &g, const char *value) {
+  return psprintf("%s::pg_catalog.text OPERATOR(pg_catalog.=) %s", column_ref(g.scope[0]), quote_literal_cstr(value));
+}
+
+char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
+  if (PG_ARGISNULL(argument)) return nullptr;
+  char *value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
+  if (value[strspn(value, " \t\r\n")] == '{')
+    ereport(ERROR, errcode(kBadOption), errmsg("scope_value is one value of the first scope column, not a scope object"),
+            errdetail("It was %s.", value), errhint("Ask for a whole scope: SELECT sync_guard.scope_is_running('%s');", value));
+  return value;
+}
+
+/// The tables a call with a scope value is about; those without scope columns cannot match it.
+List *scoped_tables(Oid relation, const char *scope_value) {
+  List *tables = readable_tables(relation, true);
+  if (scope_value == nullptr) return tables;
+  List *scoped = NIL;
+  ListCell *cell;
+  foreach (cell, tables) {
+    const auto *g = static_cast<const Guarded *>(lfirst(cell));
+    if (g->scope_count > 0) scoped = lappend(scoped, const_cast<Guarded *>(g));
+    else if (OidIsValid(relation))
+      ereport(ERROR, errcode(kBadOption), errmsg("table %s has no scope columns", g->name),
+              errhint("Ask without a scope value, or name them: SELECT sync_guard.guard_table(%s, scope_columns => …);",
+                      quote_literal_cstr(g->name)));
+  }
+  return scoped;
+}
+
+/// The scope object of scope_is_running as the table's scope; columns it does not name are marked in `any`. False where
+/// it names a column that is none of the table's.
+bool read_scope(const Guarded &g, Jsonb *object, core::Scope *scope, bool *any, const char **unknown) {
+  scope->count = g.scope_count;
+  for (int i = 0; i < g.scope_count; ++i) any[i] = true;
+  JsonbIterator *it = JsonbIteratorInit(&object->root);
+  JsonbValue value;
+  int column = -1;
+  for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true); token != WJB_DONE;
+       token = JsonbIteratorNext(&it, &value, true)) {
+    if (token == WJB_KEY) {
+      *unknown = pnstrdup(value.val.string.val, value.val.string.len);
+      column = -1;
+      for (int i = 0; i < g.scope_count; ++i)
+        if (strcmp(g.scope[i].name, *unknown) == 0) column = i;
+      if (column < 0) return false;
+    } else if (token == WJB_VALUE) {
+      any[column] = false;
+      const char *text = json_scalar_text(value);
+      if (text == nullptr && value.type != jbvNull)
+        ereport(ERROR, errcode(kBadOption), errmsg("the value of \"%s\" in a scope must be a string, a number, a boolean or null", *unknown));
+      if (text != nullptr) scope->values[column] = std::string_view(text);
+    }
+  }
+  return true;
+}
+
+// ---- sync_status -----------------------------------------------------------------------------------------------------
+
+bool is_one_of(const Column &column, const Column &a, const Column &b) {
+  return column.attno == a.attno || column.attno == b.attno;
+}
+
+bool is_counter(const Guarded &g, const Column &column) {
+  const bool integer = column.type == INT2OID || column.type == INT4OID || column.type == INT8OID;
+  if (!integer || column.attno == g.key.attno) return false;
+  for (int i = 0; i < g.scope_count; ++i)
+    if (column.attno == g.scope[i].attno) return false;
+  return true;
+}
+
+void append_json_column(StringInfo list, const Column &column) {
+  appendStringInfo(list, "%s%s, %s", list->len == 0 ? "" : ", ", quote_literal_cstr(column.name), column_ref(column));
+}
+
+bool contains(const Column *columns, int count, const Column &column) {
+  for (int i = 0; i < count; ++i)
+    if (columns[i].attno == column.attno) return true;
+  return false;
+}
+
+/// jsonb_build_object arguments for a run in recent_syncs: the summary columns.
+char *recent_columns(const Guarded &g) {
+  StringInfoData list;
+  initStringInfo(&list);
+  for (int i = 0; i < g.summary_count; ++i) append_json_column(&list, g.summary[i]);
+  return list.data;
+}
+
+/// The same for current_sync: key, what of the summary is known while the run works, start, total and done.
+char *current_columns(const Guarded &g) {
+  StringInfoData list;
+  initStringInfo(&list);
+  append_json_column(&list, g.key);
+  for (int i = 0; i < g.summary_count; ++i) {
+    const Column &column = g.summary[i];
+    const bool of_the_end = is_one_of(column, g.end, g.duration) || is_one_of(column, g.status, g.error);
+    const bool added_anyway = is_one_of(column, g.start, g.key) || is_one_of(column, g.total, g.done);
+    if (!of_the_end && !added_anyway && !is_counter(g, column)) append_json_column(&list, column);
+  }
+  for (const Column *column : {&g.start, &g.total, &g.done})
+    if (column->exists()) append_json_column(&list, *column);
+  return list.data;
+}
+
+/// A run for the JSON: when it started, and what is shown of it.
+struct Shown {
+  std::optional<core::Micros> started;
+  Jsonb *json;
+};
+
+int newest_first(const ListCell *a, const ListCell *b) {
+  const auto *left = static_cast<const Shown *>(lfirst(a));
+  const auto *right = static_cast<const Shown *>(lfirst(b));
+  if (left->started.has_value() != right->started.has_value()) return left->started ? -1 : 1;
+  if (!left->started || *left->started == *right->started) return 0;
+  return *left->started > *right->started ? -1 : 1;
+}
+
+/// Runs the query (columns: start as timestamptz, jsonb, key, status) and appends its rows to the list.
+List *collect(const Guarded &g, const pg::Statement &statement, List *list) {
+  const MemoryContext context = CurrentMemoryContext;
+  const pg::Identity before = work_as(g);
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(statement, pg::Access::kRead);
+  const MemoryContext inner = MemoryContextSwitchTo(context);
+  for (uint64 i = 0; i < rows; ++i) {
+    bool is_null;
+    auto *shown = static_cast<Shown *>(palloc0(sizeof(Shown)));
+    *shown = Shown{};
+    const Datum start = pg::spi_datum(i, 1, &is_null);
+    if (!is_null && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(start))) shown->started = DatumGetTimestampTz(start);
+    shown->json = DatumGetJsonbPCopy(pg::spi_datum(i, 2, &is_null));
+    list = lappend(list, shown);
+  }
+  MemoryContextSwitchTo(inner);
+  pg::spi_end();
+  pg::restore(before);
+  return list;
+}
+
+/// "relation" before the columns where the answer is about several tables.
+const char *relation_field(const Guarded &g, bool several) {
+  return several ? psprintf("'relation', %s, ", quote_literal_cstr(g.name)) : "";
+}
+
+/// The key of the newest of these runs, as a one-element text[]; 0 where there is none.
+Datum newest_key(const Runs &runs) {
+  const Run *newest = nullptr;
+  for (int i = 0; i < runs.count; ++i)
+    if (newest == nullptr || (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started)))
+      newest = &runs.items[i];
+  return newest == nullptr ? Datum(0) : pg::text_array(&newest->key, 1);
+}
+
+Datum dead_keys(const Guarded &g, const char *condition, const core::Question &question) {
+  RunFilter filter;
+  filter.scope_condition = condition;
+  const pg::Identity before = work_as(g);
+  const Runs runs = read_runs(g, filter, question);
+  pg::restore(before);
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(runs.count, 1)));
+  int count = 0;
+  for (int i = 0; i < runs.count; ++i)
+    if (runs.items[i].judgement.dead()) keys[count++] = runs.items[i].key;
+  return pg::text_array(keys, count);
+}
+
+/// The newest live run of the table for current_sync, appended to the list.
+List *collect_current(const Guarded &g, const char *condition, const core::Question &question, bool several, List *list) {
+  const Datum key = newest_key(alive_runs(g, condition, question));
+  if (key == 0) return list;
+  pg::Statement statement(
+      psprintf("SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s WHERE %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
+               " AND %s",
+               instant_sql(g, g.start), relation_field(g, several), current_columns(g), from_item(g), column_ref(g.key),
+               status_condition(g, g.live, g.live_count)));
+  statement.add(TEXTARRAYOID, key);
+  return collect(g, statement, list);
+}
+
+/// The newest `limit` runs of the table for recent_syncs, appended to the list. A dead run is not shown as running: its
+/// status is what closing it would write.
+List *collect_recent(const Guarded &g, const char *condition, const core::Question &question, int limit, bool several,
+                     List *list) {
+  if (limit == 0 || g.summary_count == 0) return list;
+  const char *shown = psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g));
+  if (contains(g.summary, g.summary_count, g.status))
+    shown = psprintf("CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2) THEN %s OPERATOR(pg_catalog.||)"
+                     " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
+                     column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
+  pg::Statement statement(psprintf(
+      "SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g), newest_first_sql(g, condition)));
+  statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(g, condition, question));
+  return collect(g, statement, list);
+}
+
+void push_key(JsonbParseState **state, const char *key) {
+  JsonbValue value;
+  value.type = jbvString;
+  value.val.string.val = const_cast<char *>(key);
+  value.val.string.len = static_cast<int>(strlen(key));
+  pushJsonbValue(state, WJB_KEY, &value);
+}
+
+void push_jsonb(JsonbParseState **state, JsonbIteratorToken token, Jsonb *jsonb) {
+  JsonbValue value;
+  value.type = jbvBinary;
+  value.val.binary.data = &jsonb->root;
+  value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+  pushJsonbValue(state, token, &value);
+}
+
+}  // namespace
+}  // namespace esg
+
+/// sync_is_running(scope_value text, relation regclass) → boolean.
+ESG_SQL_FUNCTION(sync_is_running);
+
+/// scope_is_running(scope jsonb, relation regclass) → boolean; overlapping values count.
+ESG_SQL_FUNCTION(scope_is_running);
+
+/// sync_status(scope_value text, relation regclass, recent integer) → jsonb.
+ESG_SQL_FUNCTION(sync_status);
+
+namespace esg {
+
+static Datum sync_is_running(FunctionCallInfo fcinfo) {
+  const char *value = scope_value_argument(fcinfo, 0);
+  const core::Question question = question_now();
+  ListCell *cell;
+  foreach (cell, scoped_tables(relation_argument(fcinfo, 1), value)) {
+    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+    if (alive_runs(g, value == nullptr ? nullptr : first_scope_condition(g, value), question).count > 0) PG_RETURN_BOOL(true);
+  }
+  PG_RETURN_BOOL(false);
+}
+
+static Datum scope_is_running(FunctionCallInfo fcinfo) {
+  if (PG_ARGISNULL(0) || !JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(0)))
+    ereport(ERROR, errcode(kBadOption), errmsg("scope must be a JSON object of scope columns and their values"),
+            errhint("For example: SELECT sync_guard.scope_is_running('{\"sync_type\": \"products\"}');"));
+  const Oid relation = relation_argument(fcinfo, 1);
+  const core::Question question = question_now();
+  bool known = false;
+  const char *unknown = "";
+  List *tables = readable_tables(relation, true);
+  ListCell *cell;
+  foreach (cell, tables) {
+    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+    core::Scope scope;
+    bool any[core::kMaxScopeColumns];
+    if (!read_scope(g, PG_GETARG_JSONB_P(0), &scope, any, &unknown)) continue;
+    known = true;
+    if (alive_runs(g, overlap_condition(g, scope, any), question).count > 0) PG_RETURN_BOOL(true);
+  }
+  if (!known && tables != NIL)
+    ereport(ERROR, errcode(kBadOption), errmsg("\"%s\" is not a scope column", unknown),
+            errhint("The view sync_guard.guarded_tables shows each table's scope_columns."));
+  PG_RETURN_BOOL(false);
+}
+
+static Datum sync_status(FunctionCallInfo fcinfo) {
+  const char *value = scope_value_argument(fcinfo, 0);
+  const Oid relation = relation_argument(fcinfo, 1);
+  const int recent = PG_ARGISNULL(2) ? 10 : PG_GETARG_INT32(2);
+  if (recent < 0 || recent > 10000)
+    ereport(ERROR, errcode(kBadOption), errmsg("recent must be between 0 and 10000"), errdetail("It was %d.", recent));
+  const core::Question question = question_now();
+  const List *tables = scoped_tables(relation, value);
+  const bool several = list_length(tables) > 1;
+  List *current = NIL;
+  List *latest = NIL;
+  ListCell *cell;
+  foreach (cell, tables) {
+    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+    const char *condition = value == nullptr ? nullptr : first_scope_condition(g, value);
+    current = collect_current(g, condition, question, several, current);
+    latest = collect_recent(g, condition, question, recent, several, latest);
+  }
+  list_sort(current, newest_first);
+  list_sort(latest, newest_first);
+
+  JsonbParseState *state = nullptr;
+  JsonbValue flag;
+  flag.type = jbvBool;
+  flag.val.boolean = current != NIL;
+  JsonbValue null;
+  null.type = jbvNull;
+  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  push_key(&state, "is_running");
+  pushJsonbValue(&state, WJB_VALUE, &flag);
+  push_key(&state, "current_sync");
+  if (current == NIL) pushJsonbValue(&state, WJB_VALUE, &null);
+  else push_jsonb(&state, WJB_VALUE, static_cast<Shown *>(linitial(current))->json);
+  push_key(&state, "recent_syncs");
+  pushJsonbValue(&state, WJB_BEGIN_ARRAY, nullptr);
+  for (int i = 0; i < Min(list_length(latest), recent); ++i)
+    push_jsonb(&state, WJB_ELEM, static_cast<Shown *>(list_nth(latest, i))->json);
+  pushJsonbValue(&state, WJB_END_ARRAY, nullptr);
+  PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+}
+
+}  // namespace esg

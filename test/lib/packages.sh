@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# Installs what is missing from Debian's own packages, and only then.
+
+# The programs that the suites and the demo need, beside the server's own.
+BUILD_PACKAGES="g++ make"
+UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
+TAP_PACKAGES="libipc-run-perl perl"
+
+# server_packages MAJOR
+server_packages() {
+    echo "postgresql-$1 postgresql-client-$1 postgresql-server-dev-$1 postgresql-$1-cron util-linux"
+}
+
+# Sets PG_MAJOR: as the caller asked, else the newest server installed, else
+# what this Debian calls `postgresql`.
+choose_pg_major() {
+    [ -z "${PG_MAJOR:-}" ] || return 0
+    local postgres
+    for postgres in $(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V); do
+        [ -x "$postgres" ] || continue
+        postgres=${postgres%/bin/postgres}
+        PG_MAJOR=${postgres##*/}
+    done
+    if [ -z "${PG_MAJOR:-}" ]; then
+        MISSING="a PostgreSQL server"
+        need_apt
+        need_root
+        refresh_package_lists
+        PG_MAJOR=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1)
+    fi
+    [ -n "$PG_MAJOR" ] || die "no PostgreSQL server is installed and the package mirror offers none"
+    [ "$PG_MAJOR" -ge 15 ] || die "needs PostgreSQL 15 or later, found $PG_MAJOR (PG_MAJOR=... names another)"
+}
+
+need_apt() {
+    command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+        die "installs what it needs through apt-get, and this is no Debian; see README.md for a build by hand"
+}
+
+missing_packages() {
+    local package installed
+    # Some are virtual on some releases: what provides them counts.
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' | sed -n 's/^installed //p')
+    for package in "$@"; do
+        grep -Eq "^(.* )?${package//+/\\+}([ ,].*)?\$" <<<"$installed" || echo "$package"
+    done
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi; }
+
+# Asks for the password now, at the terminal: a step cannot.
+need_root() {
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null || die "neither am I root nor is there sudo, and this is missing: $MISSING"
+    sudo -v || die "sudo refused, and this is missing: $MISSING"
+}
+
+refresh_package_lists() {
+    [ -z "${LISTS_ARE_FRESH:-}" ] || return 0
+    # Not in the work folder, whose owner comes with a package.
+    APT_LOG=$(mktemp "${TMPDIR:-/tmp}/emag_sync_guard_apt.XXXXXX")
+    # One source of many that does not answer is no reason to give up: the
+    # install will tell.
+    step "Asking the package mirror for its lists" "$APT_LOG" as_root apt-get -q update || {
+        grep -E '^(E|W):' "$APT_LOG" | indent
+        note "going on with the lists that are there"
+    }
+    LISTS_ARE_FRESH=1
+}
+
+# need_packages NAME...
+need_packages() {
+    need_apt
+    MISSING=$(missing_packages "$@" | sort -u | tr '\n' ' ')
+    [ -n "${MISSING// /}" ] || return 0
+    need_root
+    refresh_package_lists
+    # shellcheck disable=SC2086
+    must "Installing ${MISSING% }" "$APT_LOG" install_packages $MISSING
+}
+
+# Debian's server package creates a cluster and starts it. The one way to stop
+# it that needs no change to a file of the administrator's is this drop-in,
+# which createcluster.conf includes; it lies there for the time of the install
+# only. (No variable reaches the package's script.) With no new cluster there
+# is nothing for it to start.
+install_packages() {
+    local folder=/etc/postgresql-common/createcluster.d status=0
+    local drop_in=$folder/emag_sync_guard_installs.conf
+    local put_back="as_root rm -f $drop_in"
+    [ -d "$folder" ] || put_back+="; as_root rmdir --ignore-fail-on-non-empty $folder"
+    # shellcheck disable=SC2064
+    trap "$put_back" EXIT
+    as_root mkdir -p "$folder"
+    echo "create_main_cluster = false" | as_root tee "$drop_in" >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" || status=$?
+    return "$status"
+}

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Counts what the suites find. One line per test case in $WORK/results:
+# passed|failed, suite, name. A failure may point at a file that explains it.
+
+pass() { printf 'passed\t%s\t%s\n' "$1" "$2" >>"$WORK/results"; }
+
+# fail SUITE NAME [FILE]
+fail() {
+    printf 'failed\t%s\t%s\n' "$1" "$2" >>"$WORK/results"
+    printf '    failed: %s: %s\n' "$1" "$2"
+    [ -z "${3:-}" ] || [ ! -s "$3" ] || head -n 200 "$3" | indent
+}
+
+# skipped SUITE REASON: shown, never counted as passed.
+skipped() { printf '    skipped: %s: %s\n' "$1" "$2"; }
+
+count() { awk -F '\t' -v r="$1" -v s="${2:-}" '$1 == r && (s == "" || $2 == s)' "$WORK/results" | wc -l; }
+
+# check SUITE NAME COMMAND...: one test case that is a command.
+check() {
+    local suite=$1 name=$2
+    shift 2
+    if "$@" >"$WORK/log/check.log" 2>&1; then pass "$suite" "$name"; else fail "$suite" "$name" "$WORK/log/check.log"; fi
+}
+
+# A suite that ran nothing has failed, whatever its exit status says.
+expect_some() {
+    [ $(($(count passed "$1") + $(count failed "$1"))) -gt 0 ] || fail "$1" "ran no test at all"
+}
+
+# What one test case is, in each suite.
+unit_of() {
+    case $1 in
+    build) echo builds ;;
+    package) echo checks ;;
+    unit) echo "GoogleTest cases" ;;
+    regress) echo "files in test/sql" ;;
+    isolation) echo "specs in test/specs" ;;
+    tap) echo "TAP assertions" ;;
+    esac
+}
+
+# The table, the failures by name, and the one line at the end.
+summary() {
+    local suite
+    printf '\n%-10s %7s %7s   %s\n' suite passed failed "counted are"
+    for suite in $(cut -f 2 "$WORK/results" | awk '!seen[$0]++'); do
+        printf '%-10s %7d %7d   %s\n' "$suite" "$(count passed "$suite")" "$(count failed "$suite")" "$(unit_of "$suite")"
+    done
+    awk -F '\t' '$1 == "failed" { printf "FAILED %s: %s\n", $2, $3 }' "$WORK/results"
+    printf '\n%d passed, %d failed\n' "$(count passed)" "$(count failed)"
+    [ "$(count failed)" = 0 ] && [ "$(count passed)" -gt 0 ]
+}

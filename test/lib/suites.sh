@@ -1,0 +1,304 @@
+# shellcheck shell=bash
+# The suites of test/run. Each runs its tests and counts their cases.
+# SOURCE is the copy of the tree that the server's user builds and tests in.
+
+# ---- build ------------------------------------------------------------------
+# The build that everything else uses. Without it the suites cannot run.
+suite_build() {
+    BUILD_FOLDER=$SOURCE
+    step_hint() { build_hint; }
+    # As Debian's users get it, with bitcode for the JIT; a run of single suites
+    # does without, which halves the time.
+    local bitcode=
+    wanted build || bitcode=with_llvm=no
+    if step "Building with g++ and installing it there" "$WORK/log/build.log" \
+        build_and_install "$SOURCE" CXX=g++ $bitcode; then
+        pass build "g++"
+        BUILT=yes
+    else
+        fail_build "g++" "$WORK/log/build.log"
+        BUILT=
+    fi
+    step_hint() { :; }
+}
+
+# fail_build NAME LOG: shows what the compiler said, without its command lines.
+fail_build() {
+    grep -vE '^(/[^ ]*/)?([a-z0-9_]+-linux-gnu-)?(g\+\+|gcc|clang(\+\+)?)(-[0-9]+)? ' "$2" | tail -n 80 >"$2.short" || true
+    fail build "$1" "$2.short"
+}
+
+# The other ways to build, which only have to compile and link.
+suite_other_builds() {
+    BUILD_FOLDER=$WORK/other_build
+    try_build "clang++ with bitcode" build "$BUILD_FOLDER" CXX=clang++
+    try_build "without bitcode" build "$BUILD_FOLDER" CXX=g++ with_llvm=no
+    try_build "CMake, the module too" build_with_cmake "$BUILD_FOLDER"
+}
+
+build_with_cmake() {
+    cd "$1" && as_server cmake --preset debug -DPG_CONFIG="$PG_CONFIG" -DBUILD_TESTING=OFF &&
+        as_server cmake --build --preset debug -j "$JOBS" && test -s build/debug/emag_sync_guard.so
+}
+
+# try_build NAME COMMAND...
+try_build() {
+    local name=$1
+    shift
+    copy_sources "$BUILD_FOLDER"
+    step_hint() { build_hint; }
+    if step "Building: $name" "$WORK/log/build_other.log" "$@"; then
+        pass build "$name"
+    else
+        fail_build "$name" "$WORK/log/build_other.log"
+    fi
+    step_hint() { :; }
+    rm -rf "$BUILD_FOLDER"
+}
+
+# ---- package ----------------------------------------------------------------
+# What must agree with each other in the tree and the module.
+suite_package() {
+    say "Checking what must agree in the tree and the module"
+    cd "$SOURCE"
+    check package "META.json tells the control file's version" versions_agree
+    check package "test/schedule lists every file in test/sql" \
+        lists_agree test/schedule test/sql .sql expected
+    check package "test/isolation_schedule lists every spec" \
+        lists_agree test/isolation_schedule test/specs .spec test/expected
+    check package "only src/pg/prelude.h includes postgres.h" only_in 'src/pg/prelude\.h' 'include *[<"]postgres\.h'
+    check package "only src/pg/prelude.h and compat.h ask for the server's version" \
+        only_in 'src/pg/(prelude|compat)\.h' 'PG_VERSION_NUM'
+    if [ -n "$BUILT" ]; then
+        check package "the module exports what src/exports.txt lists" exports_agree
+        check package "the module is linked with full RELRO" fully_relro
+    else
+        fail package "no module was built"
+    fi
+    cd "$PROJECT"
+}
+
+versions_agree() {
+    perl -MJSON::PP -e '
+        use strict; use warnings;
+        local $/;
+        open my $control, "<", "emag_sync_guard.control" or die $!;
+        my ($version) = <$control> =~ /^default_version\s*=\s*\x27([^\x27]+)\x27/m or die "no default_version\n";
+        open my $json, "<", "META.json" or die $!;
+        my $meta = decode_json(<$json>);
+        my $provided = $meta->{provides}{emag_sync_guard};
+        my %told = (
+            "version" => $meta->{version},
+            "provides.version" => $provided->{version},
+            "provides.file" => $provided->{file} =~ s/.*--(.*)\.sql$/$1/r);
+        my @wrong = grep { $told{$_} ne $version } sort keys %told;
+        die map { "META.json $_ is $told{$_}, the control file says $version\n" } @wrong if @wrong;
+        die "META.json names no docfile that exists\n" unless -e $provided->{docfile};
+        $meta->{prereqs}{runtime}{requires}{PostgreSQL} eq "15.0.0" or die "META.json must require PostgreSQL 15.0.0\n";'
+}
+
+# lists_agree SCHEDULE FOLDER SUFFIX EXPECTED: listed once each, and with a result.
+lists_agree() {
+    local listed there name wrong=0
+    listed=$(sed -n 's/^test:[[:space:]]*//p' "$1" | tr -s ' \t' '\n' | sed '/^$/d' | sort)
+    there=$(find "$2" -maxdepth 1 -name "*$3" -printf '%f\n' | sed "s/\\$3\$//" | sort)
+    diff <(echo "$listed") <(echo "$there") || wrong=1
+    for name in $there; do
+        [ -e "$4/$name.out" ] || { echo "there is no $4/$name.out"; wrong=1; }
+    done
+    return $wrong
+}
+
+only_in() {
+    local found
+    found=$(grep -rlE --include='*.cpp' --include='*.h' "$2" src | grep -vxE "$1") || return 0
+    echo "$found"
+    return 1
+}
+
+exports_agree() {
+    diff <(sed '/^#/d; /^$/d' src/exports.txt | sort) \
+        <(nm -D --defined-only emag_sync_guard.so | awk '{ print $3 }' | sort)
+}
+
+fully_relro() {
+    readelf -Wl emag_sync_guard.so | grep -q GNU_RELRO || { echo "no GNU_RELRO"; return 1; }
+    readelf -Wd emag_sync_guard.so | grep -Eq 'BIND_NOW|FLAGS.* NOW' || { echo "no BIND_NOW"; return 1; }
+}
+
+# ---- unit -------------------------------------------------------------------
+# The core alone: no server, no server headers; under the sanitizers.
+suite_unit() {
+    local log=$WORK/log/unit.log
+    step "Building the core and its unit tests" "$log" build_unit_tests || {
+        tail -n 60 "$log" >"$log.tail"
+        fail unit "the unit tests do not build" "$log.tail"
+        return
+    }
+    step "Running the unit tests" "$log" unit_tests || true
+    count_ctest "$log"
+    expect_some unit
+}
+
+build_unit_tests() {
+    cd "$SOURCE" && as_server cmake --preset asan && as_server cmake --build --preset asan -j "$JOBS"
+}
+
+unit_tests() { cd "$SOURCE" && as_server ctest --preset asan -j "$JOBS"; }
+
+#  12/34 Test #12: Verdict.SilentRunIsDead ...........   Passed    0.00 sec
+count_ctest() {
+    local name outcome before
+    before=$(count failed unit)
+    while IFS=$'\t' read -r outcome name; do
+        if [ "$outcome" = Passed ]; then pass unit "$name"; else fail unit "$name"; fi
+    done < <(sed -nE 's/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: (.*[^ .*]) *\.*[ *]*(Passed|Failed|Exception|Timeout|Not Run|Skipped|SEGFAULT).*/\2\t\1/p' "$1")
+    [ "$(count failed unit)" = "$before" ] || indent <"$1"
+}
+
+# ---- pg_regress and the isolation tester --------------------------------------
+# One server for both, as a user has it: pg_cron preloaded, we are not. Its time
+# zone is not UTC, so that a time taken in the wrong zone shows.
+regress_server() {
+    [ -z "${REGRESS_SERVER:-}" ] || return 0
+    must "Starting the server for the SQL tests" "$WORK/log/regress_server.log" make_cluster regress \
+        "shared_preload_libraries = 'pg_cron'" \
+        "cron.database_name = 'contrib_regression'" \
+        "cron.host = '$(cluster_folder regress)'" \
+        "timezone = 'Europe/Bucharest'" \
+        "max_prepared_transactions = 10"
+    use_cluster regress
+    # It stands before pg_regress comes, since pg_cron's launcher sits in it.
+    as_server "$BIN/createdb" contrib_regression
+    REGRESS_SERVER=yes
+}
+
+# expect_something EXPECTED FOLDER SUFFIX: pg_regress gives up altogether at a
+# test without an expected result; with an empty one it fails that test alone.
+expect_something() {
+    local file
+    for file in "$SOURCE/$2"/*"$3"; do
+        file=${file##*/}
+        [ -e "$SOURCE/$1/${file%"$3"}.out" ] || as_server touch "$SOURCE/$1/${file%"$3"}.out"
+    done
+}
+
+# What each of the three suites leaves of `make installcheck`.
+installcheck() { as_server make -C "$SOURCE" PG_CONFIG="$PG_CONFIG" installcheck "$@"; }
+
+suite_regress() {
+    local log=$WORK/log/regress.log status=0
+    regress_server
+    as_server mkdir -p "$SOURCE/expected"
+    expect_something expected test/sql .sql
+    step_hint() { last_test "$1"; }
+    step "Running pg_regress" "$log" \
+        installcheck ${REGRESS_TESTS:+REGRESS="$REGRESS_TESTS"} ISOLATION= TAP_TESTS= \
+        EXTRA_REGRESS_OPTS=--use-existing || status=$?
+    step_hint() { :; }
+    accept_results "$SOURCE/results" expected
+    count_regress regress "$log" "$status" "$SOURCE/regression.diffs"
+}
+
+suite_isolation() {
+    local log=$WORK/log/isolation.log status=0
+    regress_server
+    as_server mkdir -p "$SOURCE/test/expected"
+    expect_something test/expected test/specs .spec
+    step_hint() { last_test "$1"; }
+    step "Running the isolation specs" "$log" \
+        installcheck REGRESS= ${ISOLATION_TESTS:+ISOLATION="$ISOLATION_TESTS"} TAP_TESTS= || status=$?
+    step_hint() { :; }
+    accept_results "$SOURCE/output_iso/results" test/expected
+    count_regress isolation "$log" "$status" "$SOURCE/output_iso/regression.diffs"
+}
+
+# accept_results FOLDER EXPECTED: for --accept. This run still counts as it went.
+accept_results() {
+    local result
+    [ -n "$ACCEPT" ] || return 0
+    mkdir -p "$PROJECT/$2"
+    for result in "$1"/*.out; do
+        [ -e "$result" ] || continue
+        cmp -s "$result" "$PROJECT/$2/${result##*/}" && continue
+        # Not copied with its owner: the tree is the caller's.
+        cat "$result" >"$PROJECT/$2/${result##*/}"
+        note "accepted: $2/${result##*/}"
+    done
+}
+
+# PostgreSQL 15:  test name   ... ok    12 ms     (parallel groups are indented)
+# from 16:        ok 1   - name   12 ms           (+ in parallel groups)
+outcomes() {
+    sed -nE -e 's/^(test| {4,}) *([A-Za-z0-9_-]+) +\.\.\. ok .*/ok\t\2/p' \
+        -e 's/^(test| {4,}) *([A-Za-z0-9_-]+) +\.\.\. FAILED.*/bad\t\2/p' \
+        -e 's/^ok +[0-9]+ +[-+] +([A-Za-z0-9_-]+) .*/ok\t\1/p' \
+        -e 's/^not ok +[0-9]+ +[-+] +([A-Za-z0-9_-]+) .*/bad\t\1/p' "$1"
+}
+
+last_test() { outcomes "$1" | tail -n 1 | cut -f 2; }
+
+# count_regress SUITE LOG STATUS DIFFS
+count_regress() {
+    local suite=$1 log=$2 status=$3 diffs=$4 outcome name bad=0
+    while IFS=$'\t' read -r outcome name; do
+        if [ "$outcome" = ok ]; then pass "$suite" "$name"; else fail "$suite" "$name"; bad=1; fi
+    done < <(outcomes "$log")
+    if [ "$bad" = 1 ]; then
+        [ ! -s "$diffs" ] || head -n 400 "$diffs" | indent
+        grep -E 'PANIC|TRAP|terminated by signal' "$(cluster_folder regress)/server.log" | tail -n 20 | indent || true
+    elif [ "$status" != 0 ]; then
+        fail "$suite" "could not run to its end" "$log"
+    fi
+    expect_some "$suite"
+}
+
+# ---- TAP --------------------------------------------------------------------
+suite_tap() {
+    local log=$WORK/log/tap.log status=0
+    # shellcheck disable=SC2317
+    step_hint() { grep -oE '^test/t/[A-Za-z0-9_]+\.pl' "$1" | tail -n 1; }
+    step "Running the TAP tests" "$log" installcheck REGRESS= ISOLATION= \
+        PROVE_FLAGS="--verbose --timer --merge" ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} || status=$?
+    step_hint() { :; }
+    count_tap "$log" "$status"
+}
+
+# tap_output LOG FILE: what one file printed.
+tap_output() {
+    awk -v f="test/t/$2" '/^\[?[0-9:]*\]? ?test\/t\/[A-Za-z0-9_]+\.pl \.+/ { on = index($0, f " ") } /^Test Summary Report/ { on = 0 } on' "$1"
+}
+
+# Counted are the assertions at the top level of each file (a subtest is one),
+# and one failure for a file that ended badly without a failed assertion.
+count_tap() {
+    local log=$1 status=$2 outcome name bad=0
+    while IFS=$'\t' read -r outcome name; do
+        case $outcome in
+        ok) pass tap "$name" ;;
+        skip) skipped tap "$name" ;;
+        bad) fail tap "$name"; bad=1 ;;
+        badly)
+            { tap_output "$log" "$name"; cat "$SOURCE/tmp_check/log/regress_log_${name%.pl}" 2>/dev/null || true; } |
+                tail -n 40 >"$log.short"
+            fail tap "$name ended badly" "$log.short"
+            bad=1 ;;
+        esac
+    done < <(awk -v OFS='\t' '
+        /^\[?[0-9:]*\]? ?test\/t\/[A-Za-z0-9_]+\.pl \.+/ { match($0, /test\/t\/[A-Za-z0-9_]+\.pl/); file = substr($0, RSTART + 7, RLENGTH - 7) }
+        /^Test Summary Report/ { report = 1 }
+        report && /^test\/t\/.*Wstat: [1-9].*Failed: 0\)/ { print "badly", substr($1, 8); next }
+        report { next }
+        /^1\.\.0 # SKIP/ { sub(/^1\.\.0 # SKIP ?/, ""); print "skip", file ": all of it: " $0; next }
+        /^ok [0-9]+.*# skip/ { sub(/^ok .*# skip ?/, ""); print "skip", file ": " $0; next }
+        /^not ok [0-9]+.*# TODO/ { next }
+        /^ok [0-9]+/ { sub(/^ok [0-9]+( - )?/, ""); print "ok", file ": " $0 }
+        /^not ok [0-9]+/ { sub(/^not ok [0-9]+( - )?/, ""); print "bad", file ": " $0 }' "$log")
+    if [ "$bad" = 1 ]; then
+        grep -nE -A 12 '^not ok ' "$log" | head -n 200 | indent
+        sed -n '/^Test Summary Report/,$p' "$log" | indent
+    elif [ "$status" != 0 ]; then
+        fail tap "could not run to its end" "$log"
+    fi
+    expect_some tap
+}
