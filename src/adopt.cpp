@@ -1,6 +1,6 @@
-// guard_table(): the call that adopts a table or changes its settings. Runs in the owner's process. Locks, in this order:
-// ACCESS SHARE on the table, the settings row, and last SHARE ROW EXCLUSIVE on the table and its partitions where triggers
-// must be made; the first and the last in short tries (table_lock.h). See adopt.h for the stages.
+// guard_table(): the call that adopts a table or changes its settings. Runs in the owner's process. Locks, in this
+// order: ACCESS SHARE on the table, the settings row, and last SHARE ROW EXCLUSIVE on the table and its partitions
+// where triggers must be made; the first and the last in short tries (table_lock.h). See adopt.h for the stages.
 
 #include "adopt.h"
 
@@ -8,15 +8,16 @@
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "setup.h"
-#include "table_lock.h"
 
 namespace esg::adopt {
 namespace {
 
+constexpr const char *kName = "guard_table()";
 constexpr int kLockTimeoutArgument = 1 + kOptionCount;
 
 const char *qualified_name(Relation relation) {
-  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation));
+  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+                                    RelationGetRelationName(relation));
 }
 
 Subject subject_of(Relation relation) {
@@ -29,16 +30,17 @@ Subject subject_of(Relation relation) {
   return subject;
 }
 
-void guard(FunctionCallInfo fcinfo, Oid table, core::Micros patience) {
-  const TimestampTz deadline = GetCurrentTimestamp() + patience;
+void guard(FunctionCallInfo fcinfo, Oid table, const Patience &patience) {
   lock_table(table, AccessShareLock, patience);
+  // Its owner stays who he is from here on.
+  (void)owned_relation(fcinfo, kName);
   Relation relation = relation_open(table, NoLock);
   require_guardable(relation);
   const Subject subject = subject_of(relation);
   Choice choice;
   read_request(fcinfo, subject, &choice);
   // Reading an index or a partition key runs functions in it that have no variable arguments.
-  const pg::Identity identity = pg::become(subject.owner, SECURITY_RESTRICTED_OPERATION);
+  const pg::Identity identity = look_as(subject.owner);
   check_columns(subject, choice);
   find_columns(subject, &choice);
   find_statuses(subject, &choice);
@@ -50,7 +52,7 @@ void guard(FunctionCallInfo fcinfo, Oid table, core::Micros patience) {
   const Guarded &g = guarded_or_error(table);
   prove_closing(g);
   report(g, choice.adopted);
-  (void)make_triggers(g, false, Max(deadline - GetCurrentTimestamp(), 0));
+  (void)make_triggers(g, false, patience);
   warn_of_trigger_problems(g);
   relation_close(relation, NoLock);
 }
@@ -61,9 +63,9 @@ void guard(FunctionCallInfo fcinfo, Oid table, core::Micros patience) {
 ESG_SQL_FUNCTION(guard_table);
 
 static Datum esg::guard_table(FunctionCallInfo fcinfo) {
-  const Oid table = owned_relation(fcinfo, "guard_table()");
-  const core::Micros patience = patience_argument(fcinfo, adopt::kLockTimeoutArgument);
-  const int level = limit_row_locks(patience);
+  const Oid table = owned_relation(fcinfo, adopt::kName);
+  const Patience patience = patience_argument(fcinfo, adopt::kLockTimeoutArgument);
+  const int level = limit_row_locks(patience.total);
   adopt::guard(fcinfo, table, patience);
   AtEOXact_GUC(false, level);
   PG_RETURN_VOID();

@@ -13,6 +13,7 @@
 // operation; settings are written as the extension's owner.
 #pragma once
 
+#include "pg/identity.h"
 #include "settings.h"
 
 namespace esg::adopt {
@@ -23,6 +24,9 @@ enum Option : int {
   kActivityColumn, kUpdatedColumn, kDoneColumn, kTotalColumn, kScopeColumns, kScopeOverlaps, kSummaryColumns, kTimeZone,
   kMaxSilence, kMaxAge, kMaxStall, kExclusive, kExclusiveStatuses, kTransitions, kLateFinish, kMode, kOptionCount
 };
+
+/// max_silence of a table whose owner has not said otherwise: the incident's own.
+constexpr const char *kDefaultMaxSilence = "1 hour";
 
 struct OptionSpec {
   const char *name;
@@ -61,6 +65,14 @@ struct Subject {
   bool partitioned;
 };
 
+/// Becomes the table's owner to look at rows and to evaluate what he can influence; nothing can be written meanwhile.
+/// The caller has the owner's rights. Undo with pg::restore.
+inline pg::Identity look_as(Oid owner) {
+  const pg::Identity before = pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  pg::forbid_writing();
+  return before;
+}
+
 /// A column that the guard may take for a role: exists and its type fits.
 bool suits(Option role, const Column &column);
 /// What a role's column must be, for messages: "timestamp or timestamp with time zone", …
@@ -68,7 +80,8 @@ const char *type_wanted(Option role);
 
 /// ERROR SY006: option `option` has a value it cannot have.
 [[noreturn]] void bad_option(Option option, const char *problem, const char *hint);
-/// ERROR SY005: `what` ("which column is …") is open, the candidates (a List of C strings) are these, this option says which.
+/// ERROR SY005: `what` ("which column is …") is open, the candidates (a List of C strings) are these, this option says
+/// which.
 [[noreturn]] void ambiguous(const Subject &subject, const char *what, Option option, const List *candidates);
 /// "a, b, c"; `none` for an empty list.
 char *join(const List *strings, const char *none);
@@ -76,6 +89,13 @@ bool contains(const List *strings, const char *text);
 
 /// Whether a valid btree over all rows begins with this column.
 bool index_begins_with(Relation relation, AttrNumber attno);
+
+/// Rows of a table looked at, where all of them would be too many.
+constexpr int kSampleRows = 10'000;
+
+/// The tail of a SELECT from alias t that leaves at most kSampleRows rows: the newest ones by the start column where an
+/// index leads to them (with_start: those that have one), else the last ones in the table, else any.
+char *newest_rows_sql(Relation relation, const char *start, bool with_start);
 
 /// Refuses what can never be guarded: views, foreign, temporary and system tables, partitions, inheritance, our own.
 /// ERROR 42809.

@@ -1,5 +1,6 @@
-// Whether everything chosen fits the table and itself. Runs in the caller's process at adoption; what asks the table's own
-// types and CHECKs runs as its owner. Each thing that does not fit is an ERROR SY006 that says what would. See adopt.h.
+// Whether everything chosen fits the table and itself. Runs in the caller's process at adoption; what asks the table's
+// own types and CHECKs runs as its owner. Each thing that does not fit is an ERROR SY006 that says what would. See
+// adopt.h.
 
 #include "adopt.h"
 #include "adopt_checks.h"
@@ -20,7 +21,8 @@ List *columns_of(Relation relation) {
   List *names = NIL;
   const TupleDesc desc = RelationGetDescr(relation);
   for (int i = 0; i < desc->natts; ++i)
-    if (!TupleDescAttr(desc, i)->attisdropped) names = lappend(names, pstrdup(NameStr(TupleDescAttr(desc, i)->attname)));
+    if (!TupleDescAttr(desc, i)->attisdropped)
+      names = lappend(names, pstrdup(NameStr(TupleDescAttr(desc, i)->attname)));
   return names;
 }
 
@@ -79,8 +81,9 @@ void check_scope(const Subject &subject, const Choice &choice) {
 
 /// {"column": {"value": ["atom", …], …}, …}
 void check_overlaps(const Choice &choice) {
-  const char *shape = "Give an object like {\"account_type\": {\"both\": [\"main\", \"fbe\"]}}: in this scope column, this "
-                      "value stands for those.";
+  const char *shape =
+      "Give an object like {\"account_type\": {\"both\": [\"main\", \"fbe\"]}}: in this scope column, this "
+      "value stands for those.";
   const List *scope = choice.strings(kScopeColumns);
   JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(choice.value[kScopeOverlaps])->root);
   JsonbValue value;
@@ -99,9 +102,10 @@ void check_overlaps(const Choice &choice) {
       case WJB_END_OBJECT:
         for (int i = 0; depth == 2 && i < list_length(atoms); ++i)
           if (contains(wholes, static_cast<char *>(list_nth(atoms, i))))
-            bad_option(kScopeOverlaps,
-                       psprintf("\"%s\" both stands for others and is stood for", static_cast<char *>(list_nth(atoms, i))),
-                       "Write out what each value stands for.");
+            bad_option(
+                kScopeOverlaps,
+                psprintf("\"%s\" both stands for others and is stood for", static_cast<char *>(list_nth(atoms, i))),
+                "Write out what each value stands for.");
         --depth;
         break;
       case WJB_KEY: {
@@ -142,6 +146,21 @@ void check_status(const Subject &subject, const Column &column, Option option, c
   bad_option(option, problem, "Name a status that the table accepts.");
 }
 
+/// What closes dead runs must not be forbidden by a rule that was set for other statuses.
+void check_rules(const Subject &subject, const Choice &choice) {
+  const Guarded *g = choice.adopted ? guarded(subject.table) : nullptr;
+  const char *failed = choice.string(kFailedStatus);
+  for (int i = 0; g != nullptr && i < g->rule_count; ++i) {
+    const TransitionRule &rule = g->rules[i];
+    if (rule.allowed || strcmp(rule.to, failed) != 0 || !contains(choice.strings(kLiveStatuses), rule.from)) continue;
+    bad_option(
+        choice.named[kFailedStatus] ? kFailedStatus : kLiveStatuses,
+        psprintf("a rule forbids the transition from \"%s\" to \"%s\", which closes dead runs", rule.from, rule.to),
+        psprintf("Take the rule back: SELECT sync_guard.allow_transition(%s, %s, %s, NULL);",
+                 quote_literal_cstr(subject.name), quote_literal_cstr(rule.from), quote_literal_cstr(rule.to)));
+  }
+}
+
 void check_statuses(const Subject &subject, const Choice &choice) {
   const Column column = find_column(subject.relation, choice.column(kStatusColumn));
   const List *live = choice.strings(kLiveStatuses);
@@ -156,7 +175,8 @@ void check_statuses(const Subject &subject, const Choice &choice) {
       bad_option(kExclusiveStatuses, psprintf("\"%s\" is no live status", static_cast<char *>(lfirst(cell))),
                  psprintf("The live statuses are %s.", join(live, "none")));
   check_distinct(kExclusiveStatuses, choice.strings(kExclusiveStatuses));
-  const pg::Identity identity = pg::become(subject.owner, SECURITY_RESTRICTED_OPERATION);
+  check_rules(subject, choice);
+  const pg::Identity identity = look_as(subject.owner);
   foreach (cell, live) check_status(subject, column, kLiveStatuses, static_cast<char *>(lfirst(cell)));
   check_status(subject, column, kFailedStatus, failed);
   pg::restore(identity);

@@ -123,7 +123,8 @@ void collect_from_domains(Oid type, Mentioned *mentioned) {
     for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple); tuple = systable_getnext(scan)) {
       bool is_null;
       const Datum condition = heap_getattr(tuple, Anum_pg_constraint_conbin, RelationGetDescr(catalog), &is_null);
-      if (!is_null) (void)collect_mentioned(static_cast<Node *>(stringToNode(TextDatumGetCString(condition))), mentioned);
+      if (!is_null)
+        (void)collect_mentioned(static_cast<Node *>(stringToNode(TextDatumGetCString(condition))), mentioned);
     }
     systable_endscan(scan);
     table_close(catalog, AccessShareLock);
@@ -195,6 +196,8 @@ bool refused(const KnownRow &row, Refusal *refusal) {
       *answer = surely_false(*known, static_cast<Node *>(stringToNode(condition)));
     });
     if (error == nullptr && !no) continue;
+    // A CHECK that writes cannot be asked without writing.
+    if (error != nullptr && error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION) continue;
     refusal->constraint = pstrdup(check.ccname);
     refusal->message = error != nullptr ? error->message : definition_of(row.relation, check.ccname);
     return true;
@@ -218,7 +221,7 @@ bool make_value(const Column &column, const char *text, Datum *value, Refusal *r
 }
 
 bool status_possible(Relation relation, const Column &status, const char *text, Refusal *refusal) {
-  Datum value;
+  Datum value = 0;
   if (!make_value(status, text, &value, refusal)) return false;
   KnownRow row = unknown_row(relation);
   know(&row, status, value);

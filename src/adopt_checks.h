@@ -1,9 +1,9 @@
 // What a table's types and constraints say of values that are not in it yet.
 //
-// CHECKs are evaluated on a row of which only some columns are known; what depends on the others is unknown, in the sense
-// of SQL's three-valued logic, and an unknown CHECK passes. (Taking NULL for what is not known refuses good tables:
-// CHECK (total IS NOT NULL) is false of it.) No row is read, no trigger fires.
-// All of this runs code of the table's owner: the caller has become the owner, in a security-restricted operation.
+// CHECKs are evaluated on a row of which only some columns are known; what depends on the others is unknown, in the
+// sense of SQL's three-valued logic, and an unknown CHECK passes. (Taking NULL for what is not known refuses good
+// tables: CHECK (total IS NOT NULL) is false of it.) No row is read, no trigger fires. All of this runs code of the
+// table's owner: the caller has become the owner, in a security-restricted operation.
 #pragma once
 
 #include "settings.h"
@@ -37,7 +37,8 @@ bool make_value(const Column &column, const char *text, Datum *value, Refusal *r
 /// Whether the column can hold this status: its type, and every CHECK as far as it speaks of the status alone.
 bool status_possible(Relation relation, const Column &status, const char *text, Refusal *refusal);
 
-/// The strings that the CHECKs of the relation and of the column's domains compare the column with: a List of C strings.
+/// The strings that the CHECKs of the relation and of the column's domains compare the column with: a List of C
+/// strings.
 List *mentioned_in_checks(Relation relation, const Column &column);
 
 /// Whether a boolean expression over the row's columns is false for sure.

@@ -1,5 +1,5 @@
-// Which tables can be guarded, and which of their columns play which role. Runs in the caller's process at adoption; reads
-// catalogs alone. See adopt.h; the words are in core/habits.h.
+// Which tables can be guarded, and which of their columns play which role. Runs in the caller's process at adoption;
+// reads catalogs alone. See adopt.h; the words are in core/habits.h.
 
 #include "core/habits.h"
 
@@ -11,8 +11,8 @@ namespace esg::adopt {
 namespace {
 
 void refuse(Relation relation, const char *why, const char *hint) {
-  ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("cannot guard \"%s\": it is %s", RelationGetRelationName(relation), why),
-          errhint("%s", hint));
+  ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE),
+          errmsg("cannot guard \"%s\": it is %s", RelationGetRelationName(relation), why), errhint("%s", hint));
 }
 
 const char *kind_in_words(char relkind) {
@@ -41,17 +41,28 @@ void refuse_relatives(Relation relation) {
     refuse(relation, "part of an inheritance tree", "The guard looks after ordinary and partitioned tables.");
   if (!partitioned) return;
   ListCell *cell;
-  foreach (cell, find_all_inheritors(table, AccessShareLock, nullptr))
+  foreach (cell, find_all_inheritors(table, AccessShareLock, nullptr)) {
     if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
-      refuse(relation, psprintf("partitioned, and its partition \"%s\" is a foreign table", get_rel_name(lfirst_oid(cell))),
+      refuse(relation,
+             psprintf("partitioned, and its partition \"%s\" is a foreign table", get_rel_name(lfirst_oid(cell))),
              "Rows that another server keeps cannot be locked here.");
+    // What he put on it would run as the table's owner.
+    if (!pg::owns_relation_compat(lfirst_oid(cell), relation->rd_rel->relowner))
+      refuse(relation,
+             psprintf("partitioned, and its partition \"%s\" belongs to another role", get_rel_name(lfirst_oid(cell))),
+             psprintf("Give it to the table's owner: ALTER TABLE %s OWNER TO %s;",
+                      quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(cell))),
+                                                 get_rel_name(lfirst_oid(cell))),
+                      quote_identifier(GetUserNameFromId(relation->rd_rel->relowner, false))));
+  }
 }
 
 void refuse_rules(Relation relation) {
   const RuleLock *rules = relation->rd_rules;
   for (int i = 0; rules != nullptr && i < rules->numLocks; ++i)
     if (rules->rules[i]->event != CMD_SELECT)
-      refuse(relation, "a table with rules on its writes", "Rules rewrite what the guard writes; use triggers instead.");
+      refuse(relation, "a table with rules on its writes",
+             "Rules rewrite what the guard writes; use triggers instead.");
 }
 
 bool is_time(const Column &column) { return column.type == TIMESTAMPOID || column.type == TIMESTAMPTZOID; }
@@ -129,7 +140,8 @@ List *find_by_ending(const Subject &subject, const Choice &choice, Option role, 
 }
 
 /// The column of a role by habit: named by a word, or the only one that ends in one. Several of those are an ERROR.
-const char *find_by_habit(const Subject &subject, const Choice &choice, Option role, const char *what, core::Words words) {
+const char *find_by_habit(const Subject &subject, const Choice &choice, Option role, const char *what,
+                          core::Words words) {
   const char *found = find_by_name(subject, choice, role, words);
   if (found != nullptr) return found;
   const List *several = find_by_ending(subject, choice, role, words);
@@ -166,7 +178,8 @@ bool same_count(const char *done, const char *total) {
   const char *counted = total + strlen("total");
   for (const std::string_view verb : core::done_verbs()) {
     const char *word = pnstrdup(verb.data(), static_cast<Size>(verb.size()));
-    if (core::same_word(done, psprintf("%s_%s", counted, word)) || core::same_word(done, psprintf("%s_%s", word, counted)))
+    if (core::same_word(done, psprintf("%s_%s", counted, word)) ||
+        core::same_word(done, psprintf("%s_%s", word, counted)))
       return true;
   }
   return false;

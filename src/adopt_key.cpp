@@ -3,8 +3,8 @@
 //
 // A column is unique by itself where a unique index stands on it alone. An index of a partitioned table must hold the
 // partition key too, so there a column can be unique within each value of the partition key only. It is taken for a key
-// where such an index stands on it, it is NOT NULL, and no two rows share a value now: looked at are all rows of a table
-// up to kRowsToCompare, the live runs against all rows of a larger one.
+// where such an index stands on it, it is NOT NULL, and no two rows share a value now: looked at are all rows of a
+// table up to kRowsToCompare, the live runs against all rows of a larger one.
 
 #include "core/habits.h"
 
@@ -29,7 +29,8 @@ bool partitions_by(const Subject &subject, const char *column) {
     if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_PARTITIONED_TABLE) continue;
     Relation relation = relation_open(lfirst_oid(cell), AccessShareLock);
     const AttrNumber number = get_attnum(lfirst_oid(cell), column);
-    found = found || has_partition_attrs(relation, bms_make_singleton(number - FirstLowInvalidHeapAttributeNumber), nullptr);
+    found = found ||
+            has_partition_attrs(relation, bms_make_singleton(number - FirstLowInvalidHeapAttributeNumber), nullptr);
     relation_close(relation, AccessShareLock);
   }
   return found;
@@ -44,7 +45,9 @@ Uniqueness uniqueness_by(const Subject &subject, Relation index, const Column &c
   bool others_partition = true;
   for (int i = 0; i < form->indnkeyatts; ++i) {
     if (form->indkey.values[i] == column.attno) has_column = true;
-    else others_partition = others_partition && partitions_by(subject, get_attname(subject.table, form->indkey.values[i], false));
+    else
+      others_partition =
+          others_partition && partitions_by(subject, get_attname(subject.table, form->indkey.values[i], false));
   }
   if (!has_column) return Uniqueness::kNone;
   if (form->indnkeyatts == 1) return form->indisprimary ? Uniqueness::kPrimary : Uniqueness::kWhole;
@@ -62,7 +65,8 @@ Uniqueness uniqueness_of(const Subject &subject, const Column &column) {
   return best;
 }
 
-/// Columns that could be a key, unique to this degree: a List of C strings.
+/// Columns that could be a key, unique to this degree: a List of C strings. Not a part of the partition key, which runs
+/// share; named by the caller it may be one.
 List *candidates(const Subject &subject, const Choice &choice, Uniqueness degree) {
   List *names = NIL;
   const char *status = choice.column(kStatusColumn);
@@ -109,13 +113,14 @@ char *shared_key(const Subject &subject, const Choice &choice, const char *key) 
       all ? psprintf("SELECT t.%s::pg_catalog.text FROM %s AS t GROUP BY t.%s"
                      " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1 LIMIT 1",
                      column, subject.name, column)
-          : psprintf("SELECT t.%s::pg_catalog.text FROM %s AS t WHERE t.%s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
-                     " AND EXISTS (SELECT FROM %s AS o WHERE o.%s OPERATOR(pg_catalog.=) t.%s AND (o.tableoid, o.ctid)"
-                     " OPERATOR(pg_catalog.<>) (t.tableoid, t.ctid)) LIMIT 1",
-                     column, subject.name, quote_identifier(choice.column(kStatusColumn)), subject.name, column, column));
+          : psprintf(
+                "SELECT t.%s::pg_catalog.text FROM %s AS t WHERE t.%s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
+                " AND EXISTS (SELECT FROM %s AS o WHERE o.%s OPERATOR(pg_catalog.=) t.%s AND (o.tableoid, o.ctid)"
+                " OPERATOR(pg_catalog.<>) (t.tableoid, t.ctid)) LIMIT 1",
+                column, subject.name, quote_identifier(choice.column(kStatusColumn)), subject.name, column, column));
   if (!all) statement.add(TEXTARRAYOID, choice.value[kLiveStatuses]);
   const MemoryContext context = CurrentMemoryContext;
-  const pg::Identity identity = pg::become(subject.owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  const pg::Identity identity = look_as(subject.owner);
   pg::spi_begin();
   char *shared = pg::spi_run(statement, pg::Access::kRead) > 0 ? pg::spi_text(0, 1, context) : nullptr;
   pg::spi_end();
@@ -124,18 +129,6 @@ char *shared_key(const Subject &subject, const Choice &choice, const char *key) 
 }
 
 }  // namespace
-
-bool index_begins_with(Relation relation, AttrNumber attno) {
-  bool found = false;
-  ListCell *cell;
-  foreach (cell, RelationGetIndexList(relation)) {
-    Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-    found = found || (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == attno &&
-                      index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL);
-    index_close(index, AccessShareLock);
-  }
-  return found;
-}
 
 void find_key(const Subject &subject, Choice *choice) {
   for (const Uniqueness degree : {Uniqueness::kPrimary, Uniqueness::kWhole, Uniqueness::kWithinPartitions}) {
@@ -148,7 +141,9 @@ void find_key(const Subject &subject, Choice *choice) {
   }
   ereport(ERROR, errcode(kAmbiguous), errmsg("cannot tell which column is a run's key in table %s", subject.name),
           errdetail("No column of type uuid, integer or text is NOT NULL and unique by itself."),
-          errhint("Give the table a primary key or a unique index on one column."));
+          subject.partitioned
+              ? errhint("Name one with key_column that is unique together with columns of the partition key.")
+              : errhint("Give the table a primary key or a unique index on one column."));
 }
 
 void check_key(const Subject &subject, const Choice &choice) {
@@ -163,12 +158,9 @@ void check_key(const Subject &subject, const Choice &choice) {
   if (!column.not_null)
     bad_option(kKeyColumn, psprintf("column \"%s\" may be NULL", name), "Declare it NOT NULL, or name another one.");
   if (degree != Uniqueness::kWithinPartitions || !(choice.named[kKeyColumn] || choice.open[kKeyColumn])) return;
-  if (partitions_by(subject, name))
-    bad_option(kKeyColumn, psprintf("column \"%s\" is part of the partition key", name),
-               "A run must keep its key when it moves to another partition.");
   const char *shared = shared_key(subject, choice, name);
   if (shared != nullptr)
-    bad_option(kKeyColumn, psprintf("two rows share the %s \"%s\", in two partitions", name, shared),
+    bad_option(kKeyColumn, psprintf("two rows share the %s \"%s\"", name, shared),
                "A key must name one run; name another column.");
 }
 

@@ -1,5 +1,6 @@
-// guard_table's options: reading the arguments and the stored settings, defaults, storing. Runs in the caller's process;
-// the settings table is read and written as the extension's owner, whose row lock orders concurrent calls. See adopt.h.
+// guard_table's options: reading the arguments and the stored settings, defaults, storing. Runs in the caller's
+// process; the settings table is read and written as the extension's owner, whose row lock orders concurrent calls. See
+// adopt.h.
 
 #include "adopt.h"
 
@@ -62,7 +63,8 @@ List *elements(Datum array, Oid type) {
   List *strings = NIL;
   for (int i = 0; i < count; ++i) {
     if (nulls[i]) strings = lappend(strings, nullptr);
-    else strings = lappend(strings, of_names ? pstrdup(NameStr(*DatumGetName(items[i]))) : TextDatumGetCString(items[i]));
+    else
+      strings = lappend(strings, of_names ? pstrdup(NameStr(*DatumGetName(items[i]))) : TextDatumGetCString(items[i]));
   }
   return strings;
 }
@@ -73,7 +75,8 @@ bool says_none(Option option, Datum value) {
     case NAMEOID: return NameStr(*DatumGetName(value))[0] == '\0';
     case TEXTOID: return VARSIZE_ANY_EXHDR(DatumGetPointer(value)) == 0;
     case TEXTARRAYOID:
-    case NAMEARRAYOID: return ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(value)), ARR_DIMS(DatumGetArrayTypeP(value))) == 0;
+    case NAMEARRAYOID:
+      return ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(value)), ARR_DIMS(DatumGetArrayTypeP(value))) == 0;
     default: return false;
   }
 }
@@ -86,10 +89,8 @@ void refuse_null_elements(Option option, Datum value) {
       bad_option(option, "an element is NULL or empty", "Leave it out.");
 }
 
-Interval *hours(int count) {
-  auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
-  interval->time = count * USECS_PER_HOUR;
-  return interval;
+Datum interval_value(const char *text) {
+  return DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 }
 
 /// What an option without habit or catalog behind it is at first.
@@ -98,7 +99,7 @@ void set_default(Choice *choice, Option option) {
   switch (option) {
     case kScopeOverlaps: choice->value[option] = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")); break;
     case kTimeZone: choice->set_text(option, "UTC"); break;
-    case kMaxSilence: choice->value[option] = IntervalPGetDatum(hours(1)); break;
+    case kMaxSilence: choice->value[option] = interval_value(kDefaultMaxSilence); break;
     case kExclusive: choice->value[option] = BoolGetDatum(false); break;
     case kExclusiveStatuses: choice->set_strings(option, NIL); break;
     case kTransitions: choice->set_text(option, "enforce"); break;
@@ -174,11 +175,31 @@ void add_values(pg::Statement *statement, const Choice &choice) {
   for (int i = 0; i < kOptionCount; ++i) statement->add(kSpecs[i].type, choice.value[i], choice.null[i]);
 }
 
+/// The statement that stores a choice: the options are its parameters from $3 on.
+char *store_sql(const Choice &choice) {
+  StringInfoData sql;
+  initStringInfo(&sql);
+  if (choice.adopted) {
+    appendStringInfoString(&sql, "UPDATE sync_guard.settings SET relation_name = $2");
+    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s = $%d", kSpecs[i].name, i + 3);
+    appendStringInfoString(&sql, " WHERE relation OPERATOR(pg_catalog.=) $1");
+  } else {
+    appendStringInfoString(&sql, "INSERT INTO sync_guard.settings (relation, relation_name");
+    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s", kSpecs[i].name);
+    appendStringInfoString(&sql, ", adopted_at, adopted_by) VALUES ($1, $2");
+    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", $%d", i + 3);
+    appendStringInfo(&sql, ", pg_catalog.clock_timestamp(), $%d) ON CONFLICT DO NOTHING", kOptionCount + 3);
+  }
+  return sql.data;
+}
+
 }  // namespace
 
 const OptionSpec &spec_of(Option option) { return kSpecs[option]; }
 
-const char *Choice::column(Option option) const { return null[option] ? nullptr : NameStr(*DatumGetName(value[option])); }
+const char *Choice::column(Option option) const {
+  return null[option] ? nullptr : NameStr(*DatumGetName(value[option]));
+}
 
 const char *Choice::string(Option option) const { return null[option] ? nullptr : TextDatumGetCString(value[option]); }
 
@@ -203,15 +224,16 @@ void Choice::set_strings(Option option, const List *strings) {
     items[i] = of_names ? DirectFunctionCall1(namein, CStringGetDatum(text)) : CStringGetTextDatum(text);
   }
   null[option] = false;
-  value[option] = PointerGetDatum(construct_array(items, count, of_names ? NAMEOID : TEXTOID, of_names ? NAMEDATALEN : -1,
-                                                  false, of_names ? TYPALIGN_CHAR : TYPALIGN_INT));
+  value[option] =
+      PointerGetDatum(construct_array(items, count, of_names ? NAMEOID : TEXTOID, of_names ? NAMEDATALEN : -1, false,
+                                      of_names ? TYPALIGN_CHAR : TYPALIGN_INT));
 }
 
 void bad_option(Option option, const char *problem, const char *hint) {
   char *sentence = psprintf("%s.", problem);
   sentence[0] = static_cast<char>(pg_toupper(static_cast<unsigned char>(sentence[0])));
-  ereport(ERROR, errcode(kBadOption), errmsg("option %s is not possible", kSpecs[option].name), errdetail("%s", sentence),
-          errhint("%s", hint));
+  ereport(ERROR, errcode(kBadOption), errmsg("option %s is not possible", kSpecs[option].name),
+          errdetail("%s", sentence), errhint("%s", hint));
   pg_unreachable();
 }
 
@@ -243,20 +265,7 @@ void read_request(FunctionCallInfo fcinfo, const Subject &subject, Choice *choic
 }
 
 void store_choice(const Subject &subject, const Choice &choice) {
-  StringInfoData sql;
-  initStringInfo(&sql);
-  if (choice.adopted) {
-    appendStringInfoString(&sql, "UPDATE sync_guard.settings SET relation_name = $2");
-    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s = $%d", kSpecs[i].name, i + 3);
-    appendStringInfoString(&sql, " WHERE relation OPERATOR(pg_catalog.=) $1");
-  } else {
-    appendStringInfoString(&sql, "INSERT INTO sync_guard.settings (relation, relation_name");
-    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s", kSpecs[i].name);
-    appendStringInfoString(&sql, ", adopted_at, adopted_by) VALUES ($1, $2");
-    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", $%d", i + 3);
-    appendStringInfo(&sql, ", pg_catalog.clock_timestamp(), $%d)", kOptionCount + 3);
-  }
-  pg::Statement statement(sql.data);
+  pg::Statement statement(store_sql(choice));
   statement.add(REGCLASSOID, ObjectIdGetDatum(subject.table)).add_text(subject.name);
   add_values(&statement, choice);
   if (!choice.adopted)
@@ -267,8 +276,11 @@ void store_choice(const Subject &subject, const Choice &choice) {
     pg::Statement leftover("DELETE FROM sync_guard.settings WHERE relation OPERATOR(pg_catalog.=) $1");
     pg::spi_execute(leftover.add_oid(subject.table));
   }
-  pg::spi_execute(statement);
+  const bool stored = pg::spi_execute(statement) > 0;
   pg::restore(identity);
+  if (!stored)
+    ereport(ERROR, errcode(ERRCODE_OBJECT_IN_USE),
+            errmsg("another session has guarded or released table %s meanwhile", subject.name), errhint("Call again."));
   CommandCounterIncrement();
 }
 

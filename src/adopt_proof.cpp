@@ -1,8 +1,8 @@
-// The proof that a table will take what a reaping writes. Runs in the caller's process at adoption, as the table's owner in
-// a security-restricted operation; no row is touched, no trigger fires. See adopt.h and adopt_checks.h.
+// The proof that a table will take what a reaping writes. Runs in the caller's process at adoption, as the table's
+// owner in a security-restricted operation; no row is touched, no trigger fires. See adopt.h and adopt_checks.h.
 //
-// The row is the one that a reaping would leave: failed status, and end, duration, error and time of change filled as it
-// fills them; every other column is unknown. It is tried on the table and on each of its partitions.
+// The row is the one that a reaping would leave: failed status, and end, duration, error and time of change filled as
+// it fills them; every other column is unknown. It is tried on the table and on each of its partitions.
 
 #include "adopt.h"
 #include "adopt_checks.h"
@@ -47,9 +47,10 @@ char *error_text(const Guarded &g) {
   core::describe(judgement, words, sizeof words);
   const char *message = psprintf("%s: %s", core::default_reason(std::nullopt), words);
   const char *current = psprintf("(NULL::%s)", pg::type_sql(g.error.type));
-  const pg::Statement statement(psprintf(
-      "SELECT (%s)::pg_catalog.text", error_sql(g, current, psprintf("%s::pg_catalog.text", quote_literal_cstr(message)),
-                                                "pg_catalog.clock_timestamp()")));
+  const pg::Statement statement(
+      psprintf("SELECT (%s)::pg_catalog.text",
+               error_sql(g, current, psprintf("%s::pg_catalog.text", quote_literal_cstr(message)),
+                         "pg_catalog.clock_timestamp()")));
   const MemoryContext context = CurrentMemoryContext;
   pg::spi_begin();
   char *value = pg::spi_run(statement, pg::Access::kRead) > 0 ? pg::spi_text(0, 1, context) : nullptr;
@@ -79,14 +80,16 @@ char *value_text(const Guarded &g, Option role, const Column &column) {
 /// A duration that the column is too narrow for is left out.
 void warn_of_width(const Guarded &g, Option role, const Column &column) {
   if (role != kDurationColumn || !column.writable || g.relid != g.table) return;
-  ereport(WARNING,
-          errmsg("column \"%s\" is too narrow for the duration of a closed run", column.name),
-          errdetail("Its type is %s, and a run is closed when it has been silent for %s at least: no duration will be written.",
-                    format_type_with_typemod(column.declared_type, column.typmod), span_text(shortest(g))),
-          errhint("Make the column wider, or say with duration_column that the table has none."));
+  ereport(
+      WARNING, errmsg("column \"%s\" is too narrow for the duration of a closed run", column.name),
+      errdetail(
+          "Its type is %s, and a run is closed when it has been silent for %s at least: no duration will be written.",
+          format_type_with_typemod(column.declared_type, column.typmod), span_text(shortest(g))),
+      errhint("Make the column wider, or say with duration_column that the table has none."));
 }
 
-/// Which of the written columns the refusal is about: without it the row would pass. The status where it is none of them.
+/// Which of the written columns the refusal is about: without it the row would pass. The status where it is none of
+/// them.
 Option culprit(const Written (&written)[kWrittenCount], KnownRow row) {
   Refusal refusal;
   for (const Written &item : written) {
@@ -105,9 +108,10 @@ void prove_on(const Guarded &g, Relation relation) {
   const char *place = g.relid == g.table ? "" : psprintf(" of partition \"%s\"", RelationGetRelationName(relation));
   KnownRow row = unknown_row(relation);
   Refusal refusal;
-  Datum value;
+  Datum value = 0;
   if (!make_value(g.status, g.failed, &value, &refusal))
-    refuse(g, kFailedStatus, psprintf("Column \"%s\" cannot hold \"%s\": %s.", g.status.name, g.failed, refusal.message));
+    refuse(g, kFailedStatus,
+           psprintf("Column \"%s\" cannot hold \"%s\": %s.", g.status.name, g.failed, refusal.message));
   know(&row, g.status, value);
   if (refused(row, &refusal))
     refuse(g, kFailedStatus, psprintf("Constraint \"%s\"%s refuses the status \"%s\": %s.", refusal.constraint, place,
@@ -128,8 +132,8 @@ void prove_on(const Guarded &g, Relation relation) {
   }
   if (refused(row, &refusal))
     refuse(g, culprit(written, row),
-           psprintf("Constraint \"%s\"%s refuses a run that is closed as \"%s\": %s.", refusal.constraint, place, g.failed,
-                    refusal.message));
+           psprintf("Constraint \"%s\"%s refuses a run that is closed as \"%s\": %s.", refusal.constraint, place,
+                    g.failed, refusal.message));
 }
 
 PartitionBoundSpec *bound_of(Oid partition) {
@@ -148,7 +152,7 @@ void prove_partition_on(const Guarded &g, Relation relation) {
   if (get_partition_natts(key) != 1 || get_partition_col_attnum(key, 0) != g.status.attno) return;
   KnownRow row = unknown_row(relation);
   Refusal refusal;
-  Datum value;
+  Datum value = 0;
   if (!make_value(g.status, g.failed, &value, &refusal)) return;
   know(&row, g.status, value);
   const PartitionDesc partitions = RelationGetPartitionDesc(relation, true);
@@ -156,7 +160,8 @@ void prove_partition_on(const Guarded &g, Relation relation) {
     PartitionBoundSpec *spec = bound_of(partitions->oids[i]);
     if (spec == nullptr) continue;
     const List *condition = get_qual_from_partbound(relation, spec);
-    if (condition == NIL || !surely_false(row, reinterpret_cast<Node *>(make_ands_explicit(const_cast<List *>(condition)))))
+    if (condition == NIL ||
+        !surely_false(row, reinterpret_cast<Node *>(make_ands_explicit(const_cast<List *>(condition)))))
       return;
   }
   refuse(g, kFailedStatus, psprintf("Table \"%s\" is partitioned by status, and no partition takes \"%s\".",
@@ -166,7 +171,7 @@ void prove_partition_on(const Guarded &g, Relation relation) {
 }  // namespace
 
 void prove_closing(const Guarded &g) {
-  const pg::Identity identity = pg::become(g.owner, SECURITY_RESTRICTED_OPERATION);
+  const pg::Identity identity = look_as(g.owner);
   ListCell *cell;
   foreach (cell, find_all_inheritors(g.table, AccessShareLock, nullptr)) {
     // Column numbers differ from partition to partition.

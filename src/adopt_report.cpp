@@ -1,5 +1,6 @@
-// What adoption tells: what it found, what it would reap now, and whether the history speaks against the limit. Runs in the
-// caller's process at the end of guard_table, before the triggers are made; reads the table as its owner (see work_as).
+// What adoption tells: what it found, what it would reap now, and whether the history speaks against the limit. Runs in
+// the caller's process at the end of guard_table, before the triggers are made; reads the table as its owner (see
+// work_as).
 
 #include "adopt.h"
 
@@ -11,9 +12,8 @@
 namespace esg::adopt {
 namespace {
 
-/// Runs named in the NOTICE, and rows of the history looked at.
+/// Runs named in the NOTICE.
 constexpr int kMaxNamed = 10;
-constexpr int kHistoryRows = 10'000;
 
 const char *span_text(core::Micros span) {
   auto *text = static_cast<char *>(palloc(48));
@@ -41,7 +41,8 @@ void append_line(StringInfo text, const char *role, const Column &column, const 
 }
 
 const char *time_remark(const Guarded &g, const Column &column) {
-  return column.type == TIMESTAMPOID ? psprintf(" (timestamp, in zone %s)", g.zone_name) : " (timestamp with time zone)";
+  return column.type == TIMESTAMPOID ? psprintf(" (timestamp, in zone %s)", g.zone_name)
+                                     : " (timestamp with time zone)";
 }
 
 const char *duration_remark(const Guarded &g) {
@@ -66,7 +67,8 @@ void tell_settings(const Guarded &g, bool adopted_before) {
   StringInfoData text;
   initStringInfo(&text);
   appendStringInfo(&text, "key: %s", g.key.name);
-  appendStringInfo(&text, "\nstatus: %s, live: %s, failed: %s", g.status.name, strings_text(g.live, g.live_count), g.failed);
+  appendStringInfo(&text, "\nstatus: %s, live: %s, failed: %s", g.status.name, strings_text(g.live, g.live_count),
+                   g.failed);
   append_line(&text, "start", g.start, time_remark(g, g.start));
   append_line(&text, "end", g.end, time_remark(g, g.end));
   append_line(&text, "duration", g.duration, duration_remark(g));
@@ -100,13 +102,14 @@ void tell_dead(const Guarded &g) {
   }
   if (dead > kMaxNamed) appendStringInfo(&text, "\nand %d more", dead - kMaxNamed);
   if (dead == 0) {
-    ereport(NOTICE, errmsg_plural("%d run is live, none would be reaped now", "%d runs are live, none would be reaped now",
-                                  runs.count, runs.count));
+    ereport(NOTICE, errmsg_plural("%d run is live, none would be reaped now",
+                                  "%d runs are live, none would be reaped now", runs.count, runs.count));
     return;
   }
   ereport(NOTICE,
           errmsg_plural("%d of %d run with a live status would be reaped now",
-                        "%d of %d runs with a live status would be reaped now", runs.count, dead, runs.count), errdetail("%s", text.data),
+                        "%d of %d runs with a live status would be reaped now", runs.count, dead, runs.count),
+          errdetail("%s", text.data),
           errhint("See them with SELECT * FROM sync_guard.stale_syncs(relation => %s); close them with SELECT "
                   "sync_guard.reap_stale_syncs(relation => %s);",
                   quote_literal_cstr(g.name), quote_literal_cstr(g.name)));
@@ -118,28 +121,20 @@ struct History {
   core::Micros longest;
 };
 
-bool has_index_on_start(const Guarded &g) {
-  Relation relation = relation_open(g.table, AccessShareLock);
-  const bool found = index_begins_with(relation, g.start.attno);
-  relation_close(relation, AccessShareLock);
-  return found;
-}
-
-/// How long runs that did not fail took, among the newest ones where an index leads to them, else among any.
+/// How long runs that did not fail took, among the newest ones.
 void read_history(const Guarded &g, History *history) {
-  const char *newest =
-      has_index_on_start(g) ? psprintf("WHERE %s OPERATOR(pg_catalog.<) 'infinity' ORDER BY %s DESC", column_ref(g.start),
-                                       column_ref(g.start))
-                            : "";
+  Relation relation = relation_open(g.table, AccessShareLock);
+  const char *newest = newest_rows_sql(relation, g.start.name, true);
+  relation_close(relation, AccessShareLock);
   const char *literal = quote_literal_cstr(g.failed);
   pg::Statement statement(psprintf(
       "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE d.took OPERATOR(pg_catalog.>) $1),"
       " COALESCE(pg_catalog.max(d.took), 0) FROM (SELECT (EXTRACT(epoch FROM s.ended OPERATOR(pg_catalog.-) s.started)"
       " OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS took FROM (SELECT %s AS live, %s::pg_catalog.text"
-      " OPERATOR(pg_catalog.=) %s AS failed, %s AS started, %s AS ended FROM %s %s LIMIT %d) AS s WHERE NOT s.live AND NOT"
+      " OPERATOR(pg_catalog.=) %s AS failed, %s AS started, %s AS ended FROM %s %s) AS s WHERE NOT s.live AND NOT"
       " s.failed AND pg_catalog.isfinite(s.started) AND pg_catalog.isfinite(s.ended)) AS d",
       status_condition(g, g.live, g.live_count), column_ref(g.status), literal, instant_sql(g, g.start),
-      instant_sql(g, g.end), from_item(g), newest, kHistoryRows));
+      instant_sql(g, g.end), from_item(g), newest));
   statement.add(INT8OID, Int64GetDatum(*g.limits.max_silence));
   pg::spi_begin();
   (void)pg::spi_run(statement, pg::Access::kRead);
@@ -166,13 +161,31 @@ void warn_of_history(const Guarded &g) {
   // A row that the arithmetic chokes on must not stand in the way of adoption.
   const ErrorData *error = pg::try_in_subtransaction([table, out] { read_history(*table, out); });
   if (error != nullptr || history.longer == 0) return;
-  ereport(WARNING,
-          errmsg("completed runs of table %s took longer than max_silence allows", g.name),
-          errdetail("Of the " INT64_FORMAT " completed runs looked at, " INT64_FORMAT " took longer than %s, the longest %s.",
-                    history.completed, history.longer, span_text(*g.limits.max_silence), span_text(history.longest)),
-          errhint("Pass max_silence => '%s', name a column that shows signs of life with activity_column, or set limits "
-                  "for single scopes with sync_guard.set_limit().",
-                  round_limit(history.longest)));
+  ereport(
+      WARNING, errmsg("completed runs of table %s took longer than max_silence allows", g.name),
+      errdetail("Of the " INT64_FORMAT " completed runs looked at, " INT64_FORMAT
+                " took longer than %s, the longest %s.",
+                history.completed, history.longer, span_text(*g.limits.max_silence), span_text(history.longest)),
+      errhint("Pass max_silence => '%s', name a column that shows signs of life with activity_column, or set limits "
+              "for single scopes with sync_guard.set_limit().",
+              round_limit(history.longest)));
+}
+
+/// Limits of scopes that name a column which is none of the scope's any more: no run has them.
+void warn_of_idle_limits(const Guarded &g) {
+  pg::Statement statement(
+      "SELECT pg_catalog.count(*) FROM sync_guard.scope_limits WHERE relation OPERATOR(pg_catalog.=) $1");
+  const pg::Identity identity = pg::become_extension_owner();
+  pg::spi_begin();
+  (void)pg::spi_run(statement.add_oid(g.table), pg::Access::kRead);
+  bool is_null;
+  const int64 idle = DatumGetInt64(pg::spi_datum(0, 1, &is_null)) - static_cast<int64>(g.scope_limit_count);
+  pg::spi_end();
+  pg::restore(identity);
+  if (idle > 0)
+    ereport(WARNING, errmsg("limits of scopes of table %s no longer count", g.name),
+            errdetail(INT64_FORMAT " of them name a column that is no scope column.", idle),
+            errhint("They count again when scope_columns names it; unguard_table() removes them."));
 }
 
 }  // namespace
@@ -183,6 +196,7 @@ void report(const Guarded &g, bool adopted_before) {
   tell_dead(g);
   warn_of_history(g);
   pg::restore(identity);
+  if (adopted_before) warn_of_idle_limits(g);
   if (!g.start.exists() && !g.activity.exists())
     ereport(WARNING, errmsg("no run of table %s can be found dead", g.name),
             errdetail("It has neither a column for the start nor one for signs of life."),

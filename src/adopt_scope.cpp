@@ -1,5 +1,5 @@
-// Which columns runs belong together by, and which ones recent_syncs shows. Runs in the caller's process at adoption; reads
-// catalogs alone. See adopt.h; the words are in core/habits.h.
+// Which columns runs belong together by, and which ones recent_syncs shows. Runs in the caller's process at adoption;
+// reads catalogs alone. See adopt.h; the words are in core/habits.h.
 
 #include "core/habits.h"
 

@@ -1,9 +1,9 @@
-// Which statuses mean that a run is live, and which one that it failed. Runs in the caller's process at adoption, reading
-// catalogs and a bounded number of rows as the table's owner. See adopt.h; the words are in core/habits.h.
+// Which statuses mean that a run is live, and which one that it failed. Runs in the caller's process at adoption,
+// reading catalogs and a bounded number of rows as the table's owner. See adopt.h; the words are in core/habits.h.
 //
-// Where the possible statuses are a closed set (enum, CHECK, domain), those of them that are usual words count. Where they
-// are open, the column's default and the rows say which words are in use; a column of which only a waiting word is known
-// (DEFAULT 'pending') will have a working one too, `running`, and one that shows no failure yet has `failed`.
+// Where the possible statuses are a closed set (enum, CHECK, domain), those of them that are usual words count. Where
+// they are open, the column's default and the rows say which words are in use; a column of which only a waiting word is
+// known (DEFAULT 'pending') will have a working one too, `running`, and one that shows no failure yet has `failed`.
 
 #include "core/habits.h"
 
@@ -17,8 +17,7 @@
 namespace esg::adopt {
 namespace {
 
-/// Rows looked at where no index leads to the distinct statuses, and statuses at most.
-constexpr int kSampleRows = 10'000;
+/// Statuses looked at.
 constexpr int kMaxStatuses = 64;
 
 /// A status that no application uses: if it is refused, the set is closed.
@@ -49,7 +48,8 @@ void note_enum(const Subject &subject, const Column &column, Known *known) {
 
 void note_checks(const Subject &subject, const Column &column, Known *known) {
   ListCell *cell;
-  foreach (cell, mentioned_in_checks(subject.relation, column)) note(subject, column, known, static_cast<char *>(lfirst(cell)));
+  foreach (cell, mentioned_in_checks(subject.relation, column))
+    note(subject, column, known, static_cast<char *>(lfirst(cell)));
   Refusal refusal;
   known->closed = known->statuses != NIL && !status_possible(subject.relation, column, kNonsense, &refusal);
 }
@@ -80,12 +80,9 @@ char *sample_query(const Subject &subject, const Choice &choice, const Column &c
         " SELECT (SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.>) w.status ORDER BY %s LIMIT 1) FROM w"
         " WHERE w.status IS NOT NULL) SELECT w.status::pg_catalog.text FROM w WHERE w.status IS NOT NULL LIMIT %d",
         status, from, status, status, status, from, status, status, kMaxStatuses);
-  const char *start = choice.column(kStartColumn);
-  const bool ordered = start != nullptr && index_begins_with(subject.relation, get_attnum(subject.table, start));
-  const char *newest = ordered ? psprintf("ORDER BY t.%s DESC", quote_identifier(start)) : "";
-  return psprintf("SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT %s AS status FROM %s %s LIMIT %d) AS s"
+  return psprintf("SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT %s AS status FROM %s %s) AS s"
                   " WHERE s.status IS NOT NULL LIMIT %d",
-                  status, from, newest, kSampleRows, kMaxStatuses);
+                  status, from, newest_rows_sql(subject.relation, choice.column(kStartColumn), false), kMaxStatuses);
 }
 
 void note_rows(const Subject &subject, const Choice &choice, const Column &column, Known *known) {
@@ -169,7 +166,7 @@ void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
 void find_statuses(const Subject &subject, Choice *choice) {
   if (!choice->open[kLiveStatuses] && !choice->open[kFailedStatus]) return;
   const Column column = find_column(subject.relation, choice->column(kStatusColumn));
-  const pg::Identity identity = pg::become(subject.owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  const pg::Identity identity = look_as(subject.owner);
   const Known known = known_statuses(subject, *choice, column);
   pg::restore(identity);
   if (choice->open[kLiveStatuses]) choose_live(subject, known, choice);

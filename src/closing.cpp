@@ -5,38 +5,40 @@
 namespace esg {
 namespace {
 
-/// The line to append, shaped like its neighbours: an object where they are objects, else a string.
-char *jsonb_element(const char *neighbour, const char *message, const char *now) {
+/// The line to append, as jsonb, shaped like its neighbour (an SQL expression of its JSON type): an object where that one
+/// is an object, else a string.
+char *element(const char *type_of_neighbour, const char *message, const char *now) {
   return psprintf(
-      "CASE pg_catalog.jsonb_typeof(%s) WHEN 'object' THEN pg_catalog.jsonb_build_object('error', %s, 'timestamp', "
-      "pg_catalog.timezone('UTC', %s)) ELSE pg_catalog.to_jsonb(%s) END",
-      neighbour, message, now, message);
+      "CASE WHEN %s OPERATOR(pg_catalog.=) 'object'"
+      " THEN pg_catalog.jsonb_build_object('error', %s, 'timestamp', pg_catalog.timezone('UTC', %s))"
+      " ELSE pg_catalog.to_jsonb(%s) END",
+      type_of_neighbour, message, now, message);
 }
 
 char *jsonb_sql(const char *current, const char *message, const char *now) {
-  const char *last = psprintf("(%s OPERATOR(pg_catalog.->) -1)", current);
+  const char *type = psprintf("pg_catalog.jsonb_typeof(%s)", current);
+  const char *type_of_last = psprintf("pg_catalog.jsonb_typeof(%s OPERATOR(pg_catalog.->) -1)", current);
   return psprintf(
       "CASE WHEN %s IS NULL THEN pg_catalog.jsonb_build_array(%s)"
-      " WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'array'"
-      " THEN %s OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_array(%s)"
+      " WHEN %s OPERATOR(pg_catalog.=) 'array' THEN %s OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_array(%s)"
       " ELSE pg_catalog.jsonb_build_array(%s, %s) END",
-      current, message, current, current, jsonb_element(last, message, now), current,
-      jsonb_element(current, message, now));
+      current, message, type, current, element(type_of_last, message, now), current, element(type, message, now));
 }
 
-/// json keeps its text as it was written: elements are copied, never parsed into jsonb and back.
+/// json keeps its text as it was written: elements are copied, never made into jsonb or looked into, since they may hold
+/// what no text can (\u0000).
 char *json_sql(const char *current, const char *message, const char *now) {
-  const char *last = psprintf("((%s)::pg_catalog.jsonb OPERATOR(pg_catalog.->) -1)", current);
-  const char *whole = psprintf("(%s)::pg_catalog.jsonb", current);
+  const char *type = psprintf("pg_catalog.json_typeof(%s)", current);
+  const char *elements = psprintf("pg_catalog.json_array_elements(%s) WITH ORDINALITY AS x (value, n)", current);
+  const char *type_of_last =
+      psprintf("(SELECT pg_catalog.json_typeof(x.value) FROM %s ORDER BY x.n DESC LIMIT 1)", elements);
   return psprintf(
       "CASE WHEN %s IS NULL THEN pg_catalog.json_build_array(%s)"
-      " WHEN pg_catalog.json_typeof(%s) OPERATOR(pg_catalog.=) 'array' THEN"
-      " (SELECT pg_catalog.json_agg(e.value ORDER BY e.n) FROM"
-      " (SELECT x.value, x.n FROM pg_catalog.json_array_elements(%s) WITH ORDINALITY AS x (value, n)"
+      " WHEN %s OPERATOR(pg_catalog.=) 'array' THEN"
+      " (SELECT pg_catalog.json_agg(e.value ORDER BY e.n) FROM (SELECT x.value, x.n FROM %s"
       " UNION ALL SELECT (%s)::pg_catalog.json, 9223372036854775807) AS e)"
       " ELSE pg_catalog.json_build_array(%s, %s) END",
-      current, message, current, current, jsonb_element(last, message, now), current,
-      jsonb_element(whole, message, now));
+      current, message, type, elements, element(type_of_last, message, now), current, element(type, message, now));
 }
 
 char *text_sql(const Guarded &g, const char *current, const char *message) {

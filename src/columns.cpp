@@ -128,7 +128,10 @@ std::optional<core::Micros> instant_of(const Column &column, Datum value, bool i
 }
 
 Datum time_datum(const Column &column, TimestampTz instant, pg_tz *zone) {
-  return column.type == TIMESTAMPOID ? TimestampGetDatum(to_naive(instant, zone)) : TimestampTzGetDatum(instant);
+  const Datum precision = Int32GetDatum(column.typmod);
+  if (column.type == TIMESTAMPOID)
+    return DirectFunctionCall2(timestamp_scale, TimestampGetDatum(to_naive(instant, zone)), precision);
+  return DirectFunctionCall2(timestamptz_scale, TimestampTzGetDatum(instant), precision);
 }
 
 char *duration_text(const Guarded &g, core::Micros span) {

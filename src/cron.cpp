@@ -1,4 +1,5 @@
-// Finding pg_cron and reading its jobs. Runs in the caller's process, takes ACCESS SHARE on pg_cron's tables. See cron.h.
+// Finding pg_cron and reading its jobs. Runs in the caller's process, takes ACCESS SHARE on pg_cron's tables. See
+// cron.h.
 
 #include "cron.h"
 
@@ -21,7 +22,8 @@ bool belongs_to_cron(const char *table) {
 }
 
 bool is_available(const char *extension) {
-  pg::Statement query("SELECT 1 FROM pg_catalog.pg_available_extensions AS e WHERE e.name OPERATOR(pg_catalog.=) $1::pg_catalog.name");
+  pg::Statement query(
+      "SELECT 1 FROM pg_catalog.pg_available_extensions AS e WHERE e.name OPERATOR(pg_catalog.=) $1::pg_catalog.name");
   query.add_text(extension);
   pg::spi_begin();
   const bool found = pg::spi_run(query, pg::Access::kRead) > 0;
@@ -65,7 +67,8 @@ bool preloaded(const char *library) {
     const std::size_t slash = name.rfind('/');
     if (slash != std::string_view::npos) name.remove_prefix(slash + 1);
     const std::string_view suffix(DLSUFFIX);
-    if (name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix) name.remove_suffix(suffix.size());
+    if (name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix)
+      name.remove_suffix(suffix.size());
     if (name == library) return true;
   }
   return false;
@@ -87,7 +90,8 @@ Cron find_cron() {
 bool reaps(const char *command) { return strstr(command, kReapingFunction) != nullptr; }
 
 List *reaping_jobs() {
-  if (find_cron().state != CronState::kHere || !belongs_to_cron("job") || !belongs_to_cron("job_run_details")) return NIL;
+  if (find_cron().state != CronState::kHere || !belongs_to_cron("job") || !belongs_to_cron("job_run_details"))
+    return NIL;
   pg::Statement query(
       "SELECT j.jobid, j.jobname::pg_catalog.text, j.schedule, j.command, j.database, j.username, j.active,"
       " r.status, r.return_message, r.start_time, r.end_time FROM cron.job AS j LEFT JOIN LATERAL"
@@ -111,9 +115,10 @@ List *reaping_jobs() {
   return jobs;
 }
 
-bool may_see(const ReapingJob &job) {
-  const Oid role = get_role_oid(job.role, true);
-  return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) || (OidIsValid(role) && has_privs_of_role(GetUserId(), role));
+bool may_see_jobs_of(const char *role) {
+  const Oid id = get_role_oid(role, true);
+  return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+         (OidIsValid(id) && has_privs_of_role(GetUserId(), id));
 }
 
 const char *cron_time_zone() {
@@ -144,18 +149,19 @@ char *scheduling_elsewhere(const char *schedule, const char *command, const char
 
 CronLack what_cron_lacks(const Cron &cron) {
   constexpr const char *kCreate = "CREATE EXTENSION pg_cron;";
-  const char *configure = psprintf("dd pg_cron to shared_preload_libraries and cron.database_name = %s to postgresql.conf, restart the server",
-                                   quote_literal_cstr(get_database_name(MyDatabaseId)));
+  const char *configure = psprintf(
+      "dd pg_cron to shared_preload_libraries and cron.database_name = %s to postgresql.conf, restart the server",
+      quote_literal_cstr(get_database_name(MyDatabaseId)));
   switch (cron.state) {
     case CronState::kNotCreated:
       return {"pg_cron has not been created in this database", psprintf("Run, as superuser: %s", kCreate)};
-    case CronState::kNotLoaded:
-      return {"pg_cron is not loaded, its jobs do not run", psprintf("A%s.", configure)};
+    case CronState::kNotLoaded: return {"pg_cron is not loaded, its jobs do not run", psprintf("A%s.", configure)};
     case CronState::kNotPreloaded:
       return {"pg_cron is not loaded", psprintf("A%s, and run, as superuser: %s", configure, kCreate)};
     default:
       return {"pg_cron is not installed on this server",
-              psprintf("Install it (Debian, Ubuntu: package postgresql-%d-cron; RPM: pg_cron_%d), a%s, and run, as superuser: %s",
+              psprintf("Install it (Debian, Ubuntu: package postgresql-%d-cron; RPM: pg_cron_%d), a%s, and run, as "
+                       "superuser: %s",
                        pg::kServerMajor, pg::kServerMajor, configure, kCreate)};
   }
 }

@@ -1,6 +1,6 @@
 // pg_cron as seen from this database: whether it is there, and the jobs with which it reaps here. Reads pg_cron's own
-// tables as the extension's owner, since row security shows a caller only his own jobs; what is handed on to whom is for
-// the functions here to decide.
+// tables as the extension's owner, since row security shows a caller only his own jobs; what is handed on to whom is
+// for the functions here to decide.
 #pragma once
 
 #include "pg/prelude.h"
@@ -8,17 +8,17 @@
 namespace esg {
 
 enum class CronState : uint8 {
-  kHere,              ///< preloaded, and this database has its jobs
-  kElsewhere,         ///< preloaded, and another database has its jobs
-  kNotCreated,        ///< preloaded for this database; CREATE EXTENSION is missing
-  kNotLoaded,         ///< created in this database, not preloaded: nothing runs
-  kNotPreloaded,      ///< its files are on the server, no more
-  kAbsent,            ///< not even these
+  kHere,          ///< preloaded, and this database has its jobs
+  kElsewhere,     ///< preloaded, and another database has its jobs
+  kNotCreated,    ///< preloaded for this database; CREATE EXTENSION is missing
+  kNotLoaded,     ///< created in this database, not preloaded: nothing runs
+  kNotPreloaded,  ///< its files are on the server, no more
+  kAbsent,        ///< not even these
 };
 
 struct Cron {
   CronState state;
-  const char *database;           ///< the one that has its jobs; null where it is not preloaded
+  const char *database;  ///< the one that has its jobs; null where it is not preloaded
 };
 
 Cron find_cron();
@@ -26,23 +26,24 @@ Cron find_cron();
 /// A job of pg_cron's that reaps in this database.
 struct ReapingJob {
   int64 id;
-  const char *name;               ///< may be null
+  const char *name;  ///< may be null
   const char *schedule;
   const char *command;
   const char *database;
   const char *role;
   bool active;
-  const char *last_status;        ///< of its last run; all four absent where none is known
+  const char *last_status;  ///< of its last run; all four absent where none is known
   const char *last_message;
   std::optional<core::Micros> last_started;
   std::optional<core::Micros> last_ended;
 };
 
-/// The jobs whose command reaps in this database, whoever may see them: a List of ReapingJob*. NIL unless pg_cron is here.
+/// The jobs whose command reaps in this database, whoever may see them: a List of ReapingJob*. NIL unless pg_cron is
+/// here.
 List *reaping_jobs();
 
-/// The caller may see this job: he has its role, or reads all statistics.
-bool may_see(const ReapingJob &job);
+/// The caller may see the jobs of this role: he has it, or reads all statistics.
+bool may_see_jobs_of(const char *role);
 
 /// The command's job is to reap.
 bool reaps(const char *command);
@@ -58,8 +59,8 @@ std::optional<core::Micros> due_after(const ReapingJob &job, core::Micros after)
 const char *job_name_elsewhere(const char *job_name);
 char *scheduling_elsewhere(const char *schedule, const char *command, const char *job_name);
 
-/// What keeps this server or database from having jobs, and what to do about it: a clause and a sentence. For the states
-/// from kNotCreated on.
+/// What keeps this server or database from having jobs, and what to do about it: a clause and a sentence. For the
+/// states from kNotCreated on.
 struct CronLack {
   const char *what;
   const char *remedy;

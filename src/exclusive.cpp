@@ -3,7 +3,8 @@
 // Two steps. A try-lock of our own class on each atom of the scope, held to the end of the transaction, keeps two
 // starters apart whose rows the other cannot see yet. Then the committed live runs of the scope are read with the latest
 // snapshot, as the table's owner and past row security: with the caller's own eyes a REPEATABLE READ transaction or a row
-// policy let two in (tried). Nothing here waits for a lock.
+// policy let two in (tried). Nothing here waits for a lock: a partition that somebody has locked is an error, since what is
+// in it cannot be told.
 
 #include "exclusive.h"
 
@@ -16,7 +17,7 @@
 namespace esg {
 namespace {
 
-/// More combinations of atoms than this are locked as the whole table: coarser, never wrong.
+/// More combinations of atoms than this are refused: each of them is a lock.
 constexpr int kMaxAtoms = 256;
 
 struct Atoms {
@@ -92,6 +93,46 @@ List *overlapping_values(const Guarded &g, int column, const core::ScopeValue &v
   return values;
 }
 
+/// The starter may see the rows of others: he may read the table, past row security.
+bool may_see_others(const Guarded &g) {
+  const Guarded *table = guarded(g.table);   // whose columns have the numbers that privileges are granted on
+  return table != nullptr && may_read(*table) && !row_security_applies(*table);
+}
+
+[[noreturn]] void refuse_second(const Guarded &g, const Run &holder) {
+  char words[160];
+  core::describe(holder.judgement, words, sizeof words);
+  const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
+  ereport(ERROR, errcode(kScopeRunning), errmsg("a run of this scope of table %s is running already", g.name),
+          may_see_others(g) ? errdetail("Run %s is %s since %s: %s.", holder.key, holder.status, since, words) : 0,
+          holder.started || holder.active
+              ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
+              : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
+                        "time or another status."));
+  pg_unreachable();
+}
+
+/// Locks a relation for reading; ERROR SY002 where somebody is in the way, so that the application's statement never waits.
+void lock_to_look_at(const Guarded &g, Oid relation) {
+  LOCKTAG tag;
+  SET_LOCKTAG_RELATION(tag, MyDatabaseId, relation);
+  // Held already, there is nothing to wait for; but a try would fail on those who stand in the queue behind us.
+  if (pg::lock_held_by_me_compat(tag, AccessShareLock) || ConditionalLockRelationOid(relation, AccessShareLock)) return;
+  const char *name = get_rel_name(relation);
+  ereport(ERROR, errcode(kScopeRunning),
+          errmsg("cannot tell whether a run of this scope of table %s is running already", g.name),
+          errdetail("Table \"%s\" is locked by %s.", name == nullptr ? "?" : name, describe_holder(tag, AccessShareLock)),
+          errhint("Try again when that transaction has ended."));
+}
+
+/// The same for all that find_holder reads.
+void lock_to_look(const Guarded &g) {
+  lock_to_look_at(g, g.table);
+  if (!g.partitioned) return;
+  ListCell *cell;
+  foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) lock_to_look_at(g, lfirst_oid(cell));
+}
+
 /// The first live run of the scope other than `key`; null where there is none. Reads as the table's owner.
 const Run *find_holder(const Guarded &g, const char *key, const core::Scope &scope, const core::Question &question) {
   const pg::Identity before = read_as_owner(g);
@@ -129,6 +170,7 @@ char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *
 
 void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
   lock_scope(g, scope);
+  lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
   CommandCounterIncrement();
   const core::Question question = question_now();
@@ -141,16 +183,7 @@ void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
             errhint("The view sync_guard.guard_health says what to do."));
     return;
   }
-  if (holder == nullptr) return;
-  char words[160];
-  core::describe(holder->judgement, words, sizeof words);
-  ereport(ERROR, errcode(kScopeRunning), errmsg("a run of this scope of table %s is running already", g.name),
-          errdetail("Run %s is %s since %s: %s.", holder->key, holder->status,
-                    holder->started ? iso_utc(*holder->started) : "a time that its row does not tell", words),
-          holder->started || holder->active
-              ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
-              : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
-                        "time or another status."));
+  if (holder != nullptr) refuse_second(g, *holder);
 }
 
 }  // namespace esg

@@ -24,8 +24,7 @@ const char *key_argument(FunctionCallInfo fcinfo, int argument) {
 /// The table that a (relation, key) pair names: with a NULL relation the only one the caller may read.
 /// ERROR SY005 where there are several, SY004 where there is none.
 const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
-  const Oid relation = PG_ARGISNULL(argument) ? InvalidOid : PG_GETARG_OID(argument);
-  const List *tables = readable_tables(relation, false);
+  const List *tables = readable_tables(relation_argument(fcinfo, argument), false);
   if (list_length(tables) == 1) return *static_cast<const Guarded *>(linitial(tables));
   if (tables == NIL)
     ereport(ERROR, errcode(kNotGuarded), errmsg("there is no guarded table that you may read"),
@@ -36,8 +35,19 @@ const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
   pg_unreachable();
 }
 
+/// Whether the key column's type knows this text. Types of keys are the server's own: no code of the owner runs.
+bool could_be_key(const Guarded &g, const char *key) {
+  Oid input;
+  Oid io_parameter;
+  getTypeInputInfo(g.key.type, &input, &io_parameter);
+  return pg::try_in_subtransaction([input, io_parameter, key] {
+           (void)OidInputFunctionCall(input, const_cast<char *>(key), io_parameter, -1);
+         }) == nullptr;
+}
+
 /// The run of this key, whatever its status; null where there is none. A key that the type refuses names no run.
 const Run *find_run(const Guarded &g, const char *key, const core::Question &question, bool lock) {
+  if (!could_be_key(g, key)) return nullptr;
   RunFilter filter;
   filter.keys = pg::text_array(&key, 1);
   filter.any_status = true;
@@ -74,15 +84,21 @@ void put_row(const ReturnSetInfo *result, const char *const *texts, bool applies
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/// The row's columns as the journal has them from before the reaping: "errors" of `run`, as the column's type.
+/// The errors as they were before the reaping: from `run`, the row in the journal (SQL of type jsonb). A JSON null stands
+/// for NULL where the column may be that. A row that jsonb could not hold leaves the errors as they are.
 char *former_error_sql(const Guarded &g, const char *run) {
   const char *name = quote_literal_cstr(g.error.name);
-  if (g.error_format == ErrorFormat::kText) return psprintf("%s OPERATOR(pg_catalog.->>) %s", run, name);
-  const char *value =
-      psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s OPERATOR(pg_catalog.->) %s) OPERATOR(pg_catalog.=) 'null' THEN NULL"
-                   " ELSE %s OPERATOR(pg_catalog.->) %s END",
-                   run, name, run, name);
-  return g.error_format == ErrorFormat::kJson ? psprintf("(%s)::pg_catalog.json", value) : pstrdup(value);
+  const char *value;
+  if (g.error_format == ErrorFormat::kText) {
+    value = psprintf("%s OPERATOR(pg_catalog.->>) %s", run, name);
+  } else {
+    value = psprintf("(%s OPERATOR(pg_catalog.->) %s)", run, name);
+    if (!g.error.not_null)
+      value = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.<>) 'null' THEN %s END)", value, value);
+    if (g.error_format == ErrorFormat::kJson) value = psprintf("%s::pg_catalog.json", value);
+  }
+  return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'object' THEN %s ELSE %s END", run, value,
+                  column_ref(g.error));
 }
 
 /// The row as it was before reaping `id`, as JSON text.

@@ -7,7 +7,6 @@
 #include "errors.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
-#include "table_lock.h"
 
 namespace esg {
 namespace {
@@ -61,7 +60,8 @@ void each_trigger(Oid relation, const Visit &visit) {
     found.parent = form->tgparentid;
     found.type = form->tgtype;
     found.enabled = form->tgenabled;
-    found.plain = form->tgnargs == 0 && form->tgattr.dim1 == 0 && !form->tgdeferrable && !OidIsValid(form->tgconstraint);
+    found.plain =
+        form->tgnargs == 0 && form->tgattr.dim1 == 0 && !form->tgdeferrable && !OidIsValid(form->tgconstraint);
     bool is_null;
     const Datum condition = heap_getattr(tuple, Anum_pg_trigger_tgqual, RelationGetDescr(catalog), &is_null);
     found.condition = is_null ? nullptr : TextDatumGetCString(condition);
@@ -114,8 +114,8 @@ char *condition_sql(const Guarded &g, Kind kind) {
   switch (kind) {
     case kInsert: return psprintf("NEW.%s IS NULL OR %s", quote_identifier(g.status.name), is_live_sql(g));
     case kUpdate:
-      return psprintf("%s IS DISTINCT FROM %s OR %s OPERATOR(pg_catalog.=) %s", status_of(g, "OLD"), status_of(g, "NEW"),
-                      status_of(g, "OLD"), status_literal(g, g.failed, ""));
+      return psprintf("%s IS DISTINCT FROM %s OR %s OPERATOR(pg_catalog.=) %s", status_of(g, "OLD"),
+                      status_of(g, "NEW"), status_of(g, "OLD"), status_literal(g, g.failed, ""));
     default: return is_live_sql(g);
   }
 }
@@ -219,22 +219,27 @@ List *table_problems(List *problems, const Guarded &g, Relation relation) {
     const Kind kind = static_cast<Kind>(i);
     const Found found = find_trigger(g.table, kSpecs[i].name);
     if (found.exists() && label != nullptr) {
-      problems = add(problems, g.table, kSpecs[i].name, psprintf("waits for a status \"%s\" that its type does not know", label),
-                     psprintf("Name the statuses anew: SELECT sync_guard.guard_table(%s, live_statuses => …, failed_status "
-                              "=> …);", quote_literal_cstr(g.name)),
-                     false);
+      problems =
+          add(problems, g.table, kSpecs[i].name,
+              psprintf("cannot be checked: the settings name a status \"%s\" that its type does not know", label),
+              psprintf("Name the statuses anew: SELECT sync_guard.guard_table(%s, live_statuses => …, failed_status "
+                       "=> …);",
+                       quote_literal_cstr(g.name)),
+              false);
       continue;
     }
     const char *problem = !found.exists()      ? "is missing"
                           : g.status.exists() ? difference(g, relation, kind, found)
                                               : nullptr;
     if (problem == nullptr && !fires(found.enabled)) problem = why_silent(found.enabled);
-    if (problem != nullptr) problems = add(problems, g.table, kSpecs[i].name, problem, repair_hint(g), g.status.exists());
+    if (problem != nullptr)
+      problems = add(problems, g.table, kSpecs[i].name, problem, repair_hint(g), g.status.exists());
   }
   return problems;
 }
 
-/// A partition's triggers are the server's copies of the table's: they are there or not, and may be disabled one by one.
+/// A partition's triggers are the server's copies of the table's: they are there or not, and may be disabled one by
+/// one.
 List *partition_problems(List *problems, const Guarded &g, Oid partition) {
   for (const Spec &spec : kSpecs) {
     const Found found = find_trigger(partition, spec.name);
@@ -312,7 +317,7 @@ void warn_of_trigger_problems(const Guarded &g) {
   }
 }
 
-int make_triggers(const Guarded &g, bool enable, core::Micros patience) {
+int make_triggers(const Guarded &g, bool enable, const Patience &patience) {
   const List *problems = trigger_problems(g);
   bool make[kKinds] = {};
   int count = 0;

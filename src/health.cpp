@@ -23,7 +23,7 @@ void check_job(const ReapingJob &job, const Report &report) {
     return;
   }
   if (job.last_status != nullptr && strcmp(job.last_status, "failed") == 0) {
-    const char *message = may_see(job) && job.last_message != nullptr
+    const char *message = may_see_jobs_of(job.role) && job.last_message != nullptr
                               ? job.last_message
                               : "its message is shown to its role and to pg_read_all_stats";
     report.line(kError, InvalidOid, "reaping_failed", psprintf("the last run of %s failed: %s", name, message),
@@ -32,7 +32,8 @@ void check_job(const ReapingJob &job, const Report &report) {
   if (!job.last_started) {
     const char *logs_runs = GetConfigOption("cron.log_run", true, false);
     if (job.last_status == nullptr && (logs_runs == nullptr || strcmp(logs_runs, "off") != 0))
-      report.line(kInfo, InvalidOid, "reaping_not_run", psprintf("%s has not run yet, as far as pg_cron remembers", name),
+      report.line(kInfo, InvalidOid, "reaping_not_run",
+                  psprintf("%s has not run yet, as far as pg_cron remembers", name),
                   "If it stays so when it was due, look for pg_cron in the server's log.");
     return;
   }
@@ -49,20 +50,23 @@ void check_job(const ReapingJob &job, const Report &report) {
 
 void check_settings(const Report &report) {
   if (!guard_enabled())
-    report.line(kWarning, InvalidOid, "guard_disabled",
-                "emag_sync_guard.enabled is off: triggers let every write through and nothing is reaped",
-                "Take it back where it was set, or: ALTER SYSTEM RESET emag_sync_guard.enabled; SELECT pg_reload_conf();");
+    report.line(
+        kWarning, InvalidOid, "guard_disabled",
+        "emag_sync_guard.enabled is off: triggers let every write through and nothing is reaped",
+        "Take it back where it was set, or: ALTER SYSTEM RESET emag_sync_guard.enabled; SELECT pg_reload_conf();");
   if (!preloaded("emag_sync_guard"))
-    report.line(kInfo, InvalidOid, "not_preloaded",
-                "emag_sync_guard is not in shared_preload_libraries: runs of open transactions and session ends cannot be seen",
-                "Add it to shared_preload_libraries and restart the server; all else works without.");
+    report.line(
+        kInfo, InvalidOid, "not_preloaded",
+        "emag_sync_guard is not in shared_preload_libraries: runs of open transactions and session ends cannot be seen",
+        "Add it to shared_preload_libraries and restart the server; all else works without.");
   if (!reads_everything()) return;
   ListCell *cell;
   foreach (cell, orphaned_settings()) {
     const auto *name = static_cast<const char *>(lfirst(cell));
-    report.line(kWarning, InvalidOid, "settings_orphaned", psprintf("the settings of %s name no table any more", name),
-                psprintf("Guard the table anew where it exists; and: DELETE FROM sync_guard.settings WHERE relation_name = %s;",
-                         quote_literal_cstr(name)));
+    report.line(
+        kWarning, InvalidOid, "settings_orphaned", psprintf("the settings of %s name no table any more", name),
+        psprintf("Guard the table anew where it exists; and: DELETE FROM sync_guard.settings WHERE relation_name = %s;",
+                 quote_literal_cstr(name)));
   }
 }
 
@@ -83,10 +87,11 @@ void check_journal(const Report &report) {
 void check_schedule(const Report &report) {
   const Cron cron = find_cron();
   if (cron.state == CronState::kElsewhere) {
-    report.line(kInfo, InvalidOid, "pg_cron_elsewhere",
-                psprintf("pg_cron keeps its jobs in database \"%s\", whether one reaps here cannot be seen", cron.database),
-                psprintf("Run in database \"%s\", where that has not been done: %s", cron.database,
-                         scheduling_elsewhere(kDefaultSchedule, kDefaultCommand, kDefaultJobName)));
+    report.line(
+        kInfo, InvalidOid, "pg_cron_elsewhere",
+        psprintf("pg_cron keeps its jobs in database \"%s\", whether one reaps here cannot be seen", cron.database),
+        psprintf("Run in database \"%s\", where that has not been done: %s", cron.database,
+                 scheduling_elsewhere(kDefaultSchedule, kDefaultCommand, kDefaultJobName)));
     return;
   }
   if (cron.state != CronState::kHere) {
@@ -127,7 +132,9 @@ static Datum health_problems(FunctionCallInfo fcinfo) {
       [&report](const Guarded &g, const ErrorData *error) {
         report.rows->drop_unfinished();
         report.line(kError, g.table, "check_failed", psprintf("the table could not be checked: %s", error->message),
-                    error->hint != nullptr ? error->hint : "Mend what the message names; until then nothing can be said of its runs.");
+                    error->hint != nullptr
+                        ? error->hint
+                        : "Mend what the message names; until then nothing can be said of its runs.");
       });
   return 0;
 }

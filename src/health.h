@@ -7,9 +7,9 @@
 
 namespace esg {
 
-constexpr const char *kError = "error";       ///< the guard cannot do its work
-constexpr const char *kWarning = "warning";   ///< it will go wrong
-constexpr const char *kInfo = "info";         ///< good to know
+constexpr const char *kError = "error";      ///< the guard cannot do its work
+constexpr const char *kWarning = "warning";  ///< it will go wrong
+constexpr const char *kInfo = "info";        ///< good to know
 
 /// The lines of guard_health.
 struct Report {
@@ -22,8 +22,8 @@ struct Report {
   }
 };
 
-/// Everything about one table, with the rights that work_as gives. `hidden`: row security applies to the caller, who then
-/// learns nothing from the journal.
+/// Everything about one table, with the rights that work_as gives. `hidden`: row security applies to the caller, who
+/// then learns nothing from the journal.
 void check_table(const Guarded &g, bool hidden, const Report &report);
 
 /// Everything about the table's runs in a live status: times and dead ones that nobody closes.

@@ -1,5 +1,5 @@
-// What guard_health says of a table's runs in a live status: those without a usable start, those that start in the future
-// and the time zone that this suggests, and dead ones that nobody closes. See health.h.
+// What guard_health says of a table's runs in a live status: those without a usable start, those that start in the
+// future and the time zone that this suggests, and dead ones that nobody closes. See health.h.
 
 #include "health.h"
 
@@ -13,11 +13,14 @@ constexpr core::Micros kPatience = 15 * core::kMinute;
 
 /// Zones to suggest after the server's own, one for each offset that people live at; of those with the same offset the
 /// first is named.
+// clang-format off
 constexpr const char *kZones[] = {
-    "UTC", "Europe/London", "Europe/Berlin", "Europe/Bucharest", "Europe/Istanbul", "Asia/Tehran", "Asia/Dubai", "Asia/Kabul",
-    "Asia/Karachi", "Asia/Kolkata", "Asia/Kathmandu", "Asia/Dhaka", "Asia/Yangon", "Asia/Bangkok", "Asia/Shanghai",
-    "Asia/Tokyo", "Australia/Adelaide", "Australia/Sydney", "Pacific/Auckland", "Pacific/Tongatapu", "America/Los_Angeles",
-    "America/Denver", "America/Chicago", "America/New_York", "America/Halifax", "America/Sao_Paulo", "Atlantic/South_Georgia"};
+    "UTC", "Europe/London", "Europe/Berlin", "Europe/Bucharest", "Europe/Istanbul", "Asia/Tehran", "Asia/Dubai",
+    "Asia/Kabul", "Asia/Karachi", "Asia/Kolkata", "Asia/Kathmandu", "Asia/Dhaka", "Asia/Yangon", "Asia/Bangkok",
+    "Asia/Shanghai", "Asia/Tokyo", "Australia/Adelaide", "Australia/Sydney", "Pacific/Auckland", "Pacific/Tongatapu",
+    "America/Los_Angeles", "America/Denver", "America/Chicago", "America/New_York", "America/Halifax",
+    "America/Sao_Paulo", "Atlantic/South_Georgia"};
+// clang-format on
 
 struct Counted {
   int count = 0;
@@ -69,8 +72,10 @@ void report_future(const Guarded &g, const Counted &future, core::Micros newest,
   const char *zone = g.start.type == TIMESTAMPOID ? suggested_zone(g, newest, now) : nullptr;
   if (zone != nullptr)
     report.line(kWarning, g.table, "start_in_future",
-                psprintf("%s; column %s is read as %s, its times look like %s", detail, quote_identifier(g.start.name), g.zone_name, zone),
-                psprintf("SELECT sync_guard.guard_table(%s, time_zone => %s);", quote_literal_cstr(g.name), quote_literal_cstr(zone)));
+                psprintf("%s; column %s is read as %s, its times look like %s", detail, quote_identifier(g.start.name),
+                         g.zone_name, zone),
+                psprintf("SELECT sync_guard.guard_table(%s, time_zone => %s);", quote_literal_cstr(g.name),
+                         quote_literal_cstr(zone)));
   else
     report.line(kWarning, g.table, "start_in_future", detail,
                 "See to the clock and the time zone of who writes it; until then no age counts against these runs.");
@@ -90,7 +95,8 @@ void report_dead(const Guarded &g, const Counted &dead, core::Micros longest, co
               dead.count == 1
                   ? psprintf("%s has been dead for %s and nothing has closed it", runs_in_words(dead), since)
                   : psprintf("%s have been dead for up to %s and nothing has closed them", runs_in_words(dead), since),
-              psprintf("SELECT sync_guard.reap_stale_syncs(relation => %s); and see that something calls it: sync_guard.reaping_schedule.",
+              psprintf("SELECT sync_guard.reap_stale_syncs(relation => %s); and see that something calls it: "
+                       "sync_guard.reaping_schedule.",
                        quote_literal_cstr(g.name)));
 }
 
@@ -99,7 +105,8 @@ void report_dead(const Guarded &g, const Counted &dead, core::Micros longest, co
 void check_runs(const Guarded &g, const Report &report) {
   const core::Micros now = report.question.now;
   if (!g.start.exists() && !g.activity.exists())
-    report.line(kWarning, g.table, "no_time_column", "the table has neither a start nor an activity column: no run can be found dead",
+    report.line(kWarning, g.table, "no_time_column",
+                "the table has neither a start nor an activity column: no run can be found dead",
                 psprintf("SELECT sync_guard.guard_table(%s, start_column => …);", quote_literal_cstr(g.name)));
   const Runs runs = read_runs(g, RunFilter{}, report.question);
   Counted without_start;
@@ -123,7 +130,8 @@ void check_runs(const Guarded &g, const Report &report) {
   }
   if (without_start.count > 0)
     report.line(kWarning, g.table, "run_without_start",
-                psprintf("%s in a live status: the start is NULL or infinite, no age counts against it", runs_in_words(without_start)),
+                psprintf("%s in a live status: the start is NULL or infinite, no age counts against it",
+                         runs_in_words(without_start)),
                 psprintf("Set %s, or end the run by hand.", quote_identifier(g.start.name)));
   if (future.count > 0) report_future(g, future, newest, report);
   if (dead.count > 0 && g.mode == Mode::kGuard && g.paused_until <= now) report_dead(g, dead, longest, report);

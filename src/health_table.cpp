@@ -44,19 +44,23 @@ void check_indexes(const Guarded &g, const Report &report) {
                 wanted_status_index(g));
   const Lacking start = lacking_start_index(g);
   if (start.blocks >= kLargeTable)
-    report.line(kInfo, g.table, "start_index_missing",
-                psprintf("no index finds the newest runs: recent_syncs, sync_status and the overview read the whole of %s",
-                         names_of(start.names)),
-                wanted_start_index(g));
+    report.line(
+        kInfo, g.table, "start_index_missing",
+        psprintf("no index finds the newest runs: recent_syncs, sync_status and the overview read the whole of %s",
+                 names_of(start.names)),
+        wanted_start_index(g));
 }
 
 /// FORCE ROW LEVEL SECURITY: an owner who calls himself is shown a part of his table.
 void check_row_security(const Guarded &g, const Relation relation, const Report &report) {
-  if (!relation->rd_rel->relrowsecurity || !relation->rd_rel->relforcerowsecurity || has_bypassrls_privilege(g.owner)) return;
-  report.line(kWarning, g.table, "row_security_forced",
-              psprintf("row security is forced on the table: its owner \"%s\" reads and reaps only the runs that a policy shows him",
-                       GetUserNameFromId(g.owner, false)),
-              "Let another role reap, whose calls work on the whole table; or give the owner a policy for all rows.");
+  if (!relation->rd_rel->relrowsecurity || !relation->rd_rel->relforcerowsecurity || has_bypassrls_privilege(g.owner))
+    return;
+  report.line(
+      kWarning, g.table, "row_security_forced",
+      psprintf(
+          "row security is forced on the table: its owner \"%s\" reads and reaps only the runs that a policy shows him",
+          GetUserNameFromId(g.owner, false)),
+      "Let another role reap, whose calls work on the whole table; or give the owner a policy for all rows.");
 }
 
 bool is_subscribed(Oid relation) {
@@ -77,16 +81,20 @@ void check_kind(const Guarded &g, const Report &report) {
   ListCell *cell;
   foreach (cell, find_all_inheritors(g.table, AccessShareLock, nullptr)) {
     const Oid relation = lfirst_oid(cell);
-    const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+    const char *name =
+        quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
     if (is_subscribed(relation)) subscribed = lappend(subscribed, const_cast<char *>(name));
-    if (get_rel_persistence(relation) == RELPERSISTENCE_UNLOGGED) unlogged = lappend(unlogged, const_cast<char *>(name));
+    if (get_rel_persistence(relation) == RELPERSISTENCE_UNLOGGED)
+      unlogged = lappend(unlogged, const_cast<char *>(name));
   }
   if (subscribed != NIL)
     report.line(kInfo, g.table, "subscription_target",
-                psprintf("%s is written by a logical subscription: its runs are observed here, not reaped", names_of(subscribed)),
+                psprintf("%s is written by a logical subscription: its runs are observed here, not reaped",
+                         names_of(subscribed)),
                 "Guard and reap the table where it is published.");
   if (unlogged != NIL)
-    report.line(kInfo, g.table, "table_unlogged", psprintf("%s is unlogged: a crash of the server empties it", names_of(unlogged)),
+    report.line(kInfo, g.table, "table_unlogged",
+                psprintf("%s is unlogged: a crash of the server empties it", names_of(unlogged)),
                 psprintf("ALTER TABLE %s SET LOGGED; where its runs are to outlive a crash.", g.name));
 }
 
@@ -137,12 +145,14 @@ void check_mistakes(const Guarded &g, const Report &report) {
     const Datum needed = pg::spi_datum(i, 4, &is_null);
     const char *limit = is_null || verdict == nullptr ? nullptr : limit_behind(verdict);
     report.line(kWarning, g.table, "false_positives",
-                psprintf("in the last 7 days " INT64_FORMAT " %s%s%s found %s turned out to be alive", count, count == 1 ? "run" : "runs",
-                         scope == nullptr ? "" : " of ", scope == nullptr ? "" : scope, verdict == nullptr ? "dead" : verdict),
-                limit == nullptr ? "The view sync_guard.reaped_syncs shows them."
-                                 : psprintf("SELECT sync_guard.set_limit(%s, %s, %s => %s);", quote_literal_cstr(g.name),
-                                            quote_literal_cstr(scope == nullptr ? "{}" : scope), limit,
-                                            quote_literal_cstr(longer_limit(DatumGetFloat8(needed)))));
+                psprintf("in the last 7 days " INT64_FORMAT " %s%s%s found %s turned out to be alive", count,
+                         count == 1 ? "run" : "runs", scope == nullptr ? "" : " of ", scope == nullptr ? "" : scope,
+                         verdict == nullptr ? "dead" : verdict),
+                limit == nullptr
+                    ? "The view sync_guard.reaped_syncs shows them."
+                    : psprintf("SELECT sync_guard.set_limit(%s, %s, %s => %s);", quote_literal_cstr(g.name),
+                               quote_literal_cstr(scope == nullptr ? "{}" : scope), limit,
+                               quote_literal_cstr(longer_limit(DatumGetFloat8(needed)))));
   }
   pg::spi_end();
   pg::restore(before);
@@ -153,7 +163,8 @@ void check_mistakes(const Guarded &g, const Report &report) {
 void check_table(const Guarded &g, bool hidden, const Report &report) {
   if (g.broken != nullptr) {
     report.line(kError, g.table, "settings_do_not_fit", g.broken,
-                psprintf("Restore it, or name what is there now: SELECT sync_guard.guard_table(%s, …); until then its runs are not guarded.",
+                psprintf("Restore it, or name what is there now: SELECT sync_guard.guard_table(%s, …); until then its "
+                         "runs are not guarded.",
                          quote_literal_cstr(g.name)));
     return;
   }

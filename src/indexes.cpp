@@ -1,5 +1,5 @@
-// The look at a guarded table's indexes, as the planner would take it. Runs in the caller's process with ACCESS SHARE on
-// the table, its partitions and their indexes. See indexes.h.
+// The look at a guarded table's indexes, as the planner would take it. Runs in the caller's process with ACCESS SHARE
+// on the table, its partitions and their indexes. See indexes.h.
 
 #include "indexes.h"
 
@@ -11,9 +11,10 @@ namespace {
 
 /// The condition that finds live runs, as the planner gets it, for one table: a List of clauses over varno 1.
 List *live_clauses(const Guarded &g, Oid leaf) {
-  const char *sql = psprintf("SELECT 1 FROM ONLY %s AS t WHERE %s",
-                             quote_qualified_identifier(get_namespace_name(get_rel_namespace(leaf)), get_rel_name(leaf)),
-                             status_condition(g, g.live, g.live_count));
+  const char *sql =
+      psprintf("SELECT 1 FROM ONLY %s AS t WHERE %s",
+               quote_qualified_identifier(get_namespace_name(get_rel_namespace(leaf)), get_rel_name(leaf)),
+               status_condition(g, g.live, g.live_count));
   const MemoryContext context = CurrentMemoryContext;
   pg::spi_begin();
   const SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
@@ -76,7 +77,8 @@ bool status_is_indexed(const Guarded &g, const Relation leaf) {
 bool start_is_indexed(const Guarded &g, const Relation leaf) {
   const AttrNumber start = get_attnum(RelationGetRelid(leaf), g.start.name);
   return has_index(leaf, [leaf, start](const Relation index) {
-    return index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL && begins_with(index, leaf, start);
+    return index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL &&
+           begins_with(index, leaf, start);
   });
 }
 
@@ -90,8 +92,9 @@ Lacking look_at(const Guarded &g, const Indexed &indexed) {
     if (leaf->rd_rel->relkind == RELKIND_RELATION) {
       ++lacking.of;
       if (!indexed(leaf)) {
-        lacking.names = lappend(lacking.names, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)),
-                                                                          RelationGetRelationName(leaf)));
+        lacking.names = lappend(
+            lacking.names,
+            quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)), RelationGetRelationName(leaf)));
         lacking.blocks += RelationGetNumberOfBlocks(leaf);
       }
     }
@@ -102,7 +105,8 @@ Lacking look_at(const Guarded &g, const Indexed &indexed) {
 
 /// An index on a partitioned table cannot be made concurrently.
 char *create_index(const Guarded &g, const Column &column, const char *condition) {
-  return psprintf("CREATE INDEX %sON %s (%s)%s;", g.partitioned ? "" : "CONCURRENTLY ", g.name, quote_identifier(column.name), condition);
+  return psprintf("CREATE INDEX %sON %s (%s)%s;", g.partitioned ? "" : "CONCURRENTLY ", g.name,
+                  quote_identifier(column.name), condition);
 }
 
 }  // namespace

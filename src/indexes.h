@@ -7,9 +7,9 @@ namespace esg {
 
 /// What lacks an index: the table itself, or its partitions that do.
 struct Lacking {
-  List *names = NIL;              ///< C strings, qualified
-  int of = 0;                     ///< how many were looked at
-  BlockNumber blocks = 0;         ///< how large they are together
+  List *names = NIL;       ///< C strings, qualified
+  int of = 0;              ///< how many were looked at
+  BlockNumber blocks = 0;  ///< how large they are together
 };
 
 /// Where no valid index serves the condition that finds live runs: neither one that begins with the status column, nor

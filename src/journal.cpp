@@ -47,6 +47,28 @@ Datum jsonb_field(const Line *lines, int count, Jsonb *Line::*field) {
   });
 }
 
+/// Whether JSON may hold what json takes and jsonb does not: an escaped character that no text has (\u0000), a number with
+/// an exponent out of all proportion.
+bool is_doubtful(const char *json) {
+  for (const char *at = json; *at != '\0'; ++at) {
+    if (at[0] == '\\' && at[1] == 'u') return true;
+    if ((at[0] == 'e' || at[0] == 'E') && strspn(at + 1, "+-0123456789") > 4) return true;
+  }
+  return false;
+}
+
+/// A row's JSON as the journal keeps it: as it is or, where jsonb does not take it, as a string of it.
+const char *as_journaled(const char *json) {
+  if (json == nullptr || !is_doubtful(json)) return json;
+  const ErrorData *error =
+      pg::try_in_subtransaction([json] { (void)DirectFunctionCall1(jsonb_in, CStringGetDatum(json)); });
+  if (error == nullptr) return json;
+  StringInfoData string;
+  initStringInfo(&string);
+  escape_json(&string, json);
+  return string.data;
+}
+
 constexpr const char *kInsert =
     "INSERT INTO sync_guard.journal (at, event, relation, relation_name, path, role, session_role,"
     " run_key, reaping, scope, verdict, reason, evidence, run, wanted, false_positive)"
@@ -76,8 +98,14 @@ Datum name_datum(Oid role) {
 
 }  // namespace
 
-void write_journal(const Entry &entry, const Line *lines, int count) {
+void write_journal(const Entry &entry, const Line *given, int count) {
   if (count == 0) return;
+  auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
+  for (int i = 0; i < count; ++i) {
+    lines[i] = given[i];
+    lines[i].run = as_journaled(given[i].run);
+    lines[i].wanted = as_journaled(given[i].wanted);
+  }
   pg::Statement insert(kInsert);
   insert.add(TIMESTAMPTZOID, TimestampTzGetDatum(entry.at))
       .add_text(event_name(entry.event))

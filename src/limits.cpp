@@ -1,6 +1,6 @@
-// set_limit(), allow_transition(), pause_reaping(), resume_reaping(): what a table's owner sets beside guard_table(). Run in
-// the owner's process; write the guard's own tables as the extension's owner. Take no lock on the guarded table but
-// ACCESS SHARE.
+// set_limit(), allow_transition(), pause_reaping(), resume_reaping(): what a table's owner sets beside guard_table().
+// Run in the owner's process; write the guard's own tables as the extension's owner. Take no lock on the guarded table
+// but ACCESS SHARE.
 
 #include "adopt.h"
 #include "adopt_checks.h"
@@ -19,7 +19,7 @@ constexpr int kLimits = lengthof(kLimitNames);
 
 /// What set_limit was asked to do with one of the limits.
 struct LimitChange {
-  Datum value;
+  Datum value = 0;
   bool given;
   bool reset;
 };
@@ -77,14 +77,16 @@ void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
 }
 
 [[noreturn]] void bad_scope(const char *detail, const char *hint) {
-  ereport(ERROR, errcode(kBadOption), errmsg("this is no scope of the table"), errdetail("%s.", detail), errhint("%s", hint));
+  ereport(ERROR, errcode(kBadOption), errmsg("this is no scope of the table"), errdetail("%s.", detail),
+          errhint("%s", hint));
   pg_unreachable();
 }
 
-/// A scope value as the column's type writes it ("05" of an integer column is "5"); an ERROR where it is none of its values.
+/// A scope value as the column's type writes it ("05" of an integer column is "5"); an ERROR where it is none of its
+/// values.
 const char *canonical_value(const Guarded &g, const Column &column, const char *text) {
-  const pg::Identity identity = pg::become(g.owner, SECURITY_RESTRICTED_OPERATION);
-  Datum value;
+  const pg::Identity identity = adopt::look_as(g.owner);
+  Datum value = 0;
   adopt::Refusal refusal;
   if (!adopt::make_value(column, text, &value, &refusal))
     bad_scope(psprintf("Column \"%s\" cannot hold \"%s\": %s", column.name, text, refusal.message),
@@ -109,8 +111,9 @@ const Column &scope_column(const Guarded &g, const char *name) {
     appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", g.scope[i].name);
   }
   bad_scope(psprintf("\"%s\" is no scope column of table %s", name, g.name),
-            g.scope_count == 0 ? "The table has no scope columns: name them in guard_table(), or give {} for the whole table."
-                               : psprintf("The scope columns are: %s.", names.data));
+            g.scope_count == 0
+                ? "The table has no scope columns: name them in guard_table(), or give {} for the whole table."
+                : psprintf("The scope columns are: %s.", names.data));
 }
 
 const char *scalar_text(const JsonbValue &value) {
@@ -124,7 +127,8 @@ const char *scalar_text(const JsonbValue &value) {
 
 /// A scope as it is stored: an object of texts and nulls, each value as its column writes it.
 Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
-  const char *shape = "Give an object of scope columns and values like {\"sync_type\": \"products\"}, or {} for the whole table.";
+  const char *shape =
+      "Give an object of scope columns and values like {\"sync_type\": \"products\"}, or {} for the whole table.";
   if (!JB_ROOT_IS_OBJECT(scope)) bad_scope("It is not a JSON object", shape);
   StringInfoData json;
   initStringInfo(&json);
@@ -136,7 +140,7 @@ Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
        token = JsonbIteratorNext(&it, &value, true)) {
     if (token == WJB_KEY) {
       column = &scope_column(g, pnstrdup(value.val.string.val, value.val.string.len));
-    } else if (token == WJB_VALUE) {
+    } else if (token == WJB_VALUE && column != nullptr) {
       if (value.type != jbvNull && scalar_text(value) == nullptr)
         bad_scope(psprintf("The value of \"%s\" is neither a text, a number nor null", column->name), shape);
       if (json.len > 1) appendStringInfoString(&json, ", ");
@@ -153,10 +157,11 @@ Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
 
 /// The table's own limits: a reset puts back what guard_table starts with.
 void set_own_limits(Oid table, const LimitChange (&changes)[kLimits]) {
-  pg::Statement statement(
-      "UPDATE sync_guard.settings SET max_silence = CASE WHEN $5 THEN '1 hour' ELSE COALESCE($2, max_silence) END,"
+  pg::Statement statement(psprintf(
+      "UPDATE sync_guard.settings SET max_silence = CASE WHEN $5 THEN %s ELSE COALESCE($2, max_silence) END,"
       " max_age = CASE WHEN $6 THEN NULL ELSE COALESCE($3, max_age) END,"
-      " max_stall = CASE WHEN $7 THEN NULL ELSE COALESCE($4, max_stall) END WHERE relation OPERATOR(pg_catalog.=) $1");
+      " max_stall = CASE WHEN $7 THEN NULL ELSE COALESCE($4, max_stall) END WHERE relation OPERATOR(pg_catalog.=) $1",
+      quote_literal_cstr(adopt::kDefaultMaxSilence)));
   statement.add(REGCLASSOID, ObjectIdGetDatum(table));
   for (const LimitChange &change : changes) statement.add(INTERVALOID, change.value, !change.given);
   for (const LimitChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
@@ -185,7 +190,7 @@ void set_scope_limits(Oid table, Jsonb *scope, const LimitChange (&changes)[kLim
 /// A status that an allowed transition names must be one that the table can hold.
 void require_possible(const Guarded &g, const char *status) {
   Relation relation = relation_open(g.table, AccessShareLock);
-  const pg::Identity identity = pg::become(g.owner, SECURITY_RESTRICTED_OPERATION);
+  const pg::Identity identity = adopt::look_as(g.owner);
   adopt::Refusal refusal;
   if (!adopt::status_possible(relation, g.status, status, &refusal))
     ereport(ERROR, errcode(kBadOption), errmsg("table %s cannot hold the status \"%s\"", g.name, status),
@@ -246,7 +251,8 @@ static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
   if (!PG_ARGISNULL(3)) {
     if (!PG_GETARG_BOOL(3) && g.is_live(from) && strcmp(to, g.failed) == 0)
       ereport(ERROR, errcode(kBadOption), errmsg("the transition from \"%s\" to \"%s\" cannot be forbidden", from, to),
-              errdetail("It is the one that closes dead runs."), errhint("To have runs judged only, set mode => 'observe'."));
+              errdetail("It is the one that closes dead runs."),
+              errhint("To have runs judged only, set mode => 'observe'."));
     statement.add(BOOLOID, PG_GETARG_DATUM(3));
   }
   const int level = limit_row_locks(kDefaultPatience);

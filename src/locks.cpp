@@ -9,9 +9,9 @@ void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id) {
                        static_cast<uint16>(lock_class));
 }
 
-char *describe_holder(const LOCKTAG &tag) {
+char *describe_holder(const LOCKTAG &tag, LOCKMODE mode) {
   int count = 0;
-  const VirtualTransactionId *holders = GetLockConflicts(&tag, ExclusiveLock, &count);
+  const VirtualTransactionId *holders = GetLockConflicts(&tag, mode, &count);
   if (count == 0) return pstrdup("a transaction that has just ended");
   const PGPROC *process = pg::process_of_compat(holders[0]);
   if (process == nullptr)

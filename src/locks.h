@@ -14,8 +14,8 @@ enum class LockClass : uint16 {
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);
 
-/// Who holds a lock that conflicts with ExclusiveLock on this tag, in words: "process 4711 (role app, application …)",
+/// Who holds a lock that conflicts with `mode` on this tag, in words: "process 4711 (role app, application …)",
 /// or a prepared transaction.
-char *describe_holder(const LOCKTAG &tag);
+char *describe_holder(const LOCKTAG &tag, LOCKMODE mode = ExclusiveLock);
 
 }  // namespace esg

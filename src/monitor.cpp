@@ -7,8 +7,8 @@
 #include "pg/spi.h"
 #include "runs.h"
 
-/// live_runs(): every run in a live status that the caller may see, with its verdict; tables in the order of their names,
-/// runs oldest first.
+/// live_runs(): every run in a live status that the caller may see, with its verdict; tables in the order of their
+/// names, runs oldest first.
 ESG_SQL_FUNCTION(live_runs);
 
 /// recent_runs(per_table integer): the newest runs of each table, whatever their status, newest first.
@@ -60,11 +60,11 @@ struct RecentRun {
   const char *status;
   std::optional<core::Micros> started;
   std::optional<core::Micros> ended;
-  const char *scope;              ///< JSON text
-  const char *summary;            ///< JSON text
+  const char *scope;    ///< JSON text
+  const char *summary;  ///< JSON text
   bool reaped;
-  const Run *judged;              ///< where the status is a live one
-  bool gone;                      ///< deleted since it was read
+  const Run *judged;  ///< where the status is a live one
+  bool gone;          ///< deleted since it was read
 };
 
 /// What the newest runs are told by: the start, else the end, else the key.
@@ -82,7 +82,8 @@ char *recent_query(const Guarded &g, int limit) {
                    g.end.exists() ? column_ref(g.end) : "NULL", scope_sql(g));
   if (g.summary_count == 0) appendStringInfoString(&sql, "NULL");
   else appendStringInfoString(&sql, "(SELECT pg_catalog.to_jsonb(s.*) FROM (SELECT ");
-  for (int i = 0; i < g.summary_count; ++i) appendStringInfo(&sql, "%s%s", i == 0 ? "" : ", ", column_ref(g.summary[i]));
+  for (int i = 0; i < g.summary_count; ++i)
+    appendStringInfo(&sql, "%s%s", i == 0 ? "" : ", ", column_ref(g.summary[i]));
   if (g.summary_count > 0) appendStringInfoString(&sql, ") AS s)::pg_catalog.text");
   const Column &by = newest_by(g);
   appendStringInfo(&sql, " FROM %s", from_item(g));

@@ -13,7 +13,8 @@ bool reads_everything();
 /// table fails, `failed` gets its error, and the others are worked on.
 template <typename Work, typename Failed>
 void each_table(List *tables, const Work &work, const Failed &failed) {
-  const MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard monitor", ALLOCSET_DEFAULT_SIZES);
+  const MemoryContext context =
+      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard monitor", ALLOCSET_DEFAULT_SIZES);
   ListCell *cell;
   foreach (cell, tables) {
     CHECK_FOR_INTERRUPTS();

@@ -1,5 +1,5 @@
-// The set-returning function behind sync_status_overview and failure_rates: what runs now in each scope, and what became
-// of the last day's runs. Runs in the caller's process with ACCESS SHARE on the guarded tables.
+// The set-returning function behind sync_status_overview and failure_rates: what runs now in each scope, and what
+// became of the last day's runs. Runs in the caller's process with ACCESS SHARE on the guarded tables.
 //
 // It reads the live runs, the rows that started within the window, and the journal lines of the last day; so its cost
 // follows these where the live statuses and the start column have an index, however long the history is.
@@ -10,8 +10,8 @@
 #include "pg/spi.h"
 #include "runs.h"
 
-/// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping of
-/// the last day.
+/// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping
+/// of the last day.
 ESG_SQL_FUNCTION(scope_counts);
 
 namespace esg {
@@ -22,7 +22,7 @@ constexpr core::Micros kWindow = 7 * core::kDay;
 
 /// What is known of one scope, or a part of it that add() joins with others.
 struct Tally {
-  const char *scope;              ///< as jsonb prints it; empty where the table has none
+  const char *scope;  ///< as jsonb prints it; empty where the table has none
   int64 running;
   int64 stuck;
   int64 finished[2];
@@ -41,7 +41,8 @@ struct Tallies {
   Tally &append(const char *scope) {
     if (count == room) {
       room = Max(room * 2, 32);
-      items = static_cast<Tally *>(items == nullptr ? palloc(sizeof(Tally) * room) : repalloc_huge(items, sizeof(Tally) * room));
+      items = static_cast<Tally *>(items == nullptr ? palloc(sizeof(Tally) * room)
+                                                    : repalloc_huge(items, sizeof(Tally) * room));
     }
     Tally &tally = items[count++];
     tally = Tally{};
@@ -62,7 +63,8 @@ void add(Tally &to, const Tally &from) {
     to.last_started = from.last_started;
     to.last_state = from.last_state;
   }
-  if (from.last_success && (!to.last_success || *from.last_success > *to.last_success)) to.last_success = from.last_success;
+  if (from.last_success && (!to.last_success || *from.last_success > *to.last_success))
+    to.last_success = from.last_success;
 }
 
 /// By scope, then by start, so that of two equal starts the same one always wins.
@@ -106,8 +108,8 @@ char *ended_query(const Guarded &g) {
                    scope_sql(g), column_ref(g.status), start, start, start);
   if (g.end.exists()) {
     const char *type = format_type_extended(g.end.type, -1, FORMAT_TYPE_FORCE_QUALIFY);
-    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)", column_ref(g.end),
-                     column_ref(g.end), type);
+    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)",
+                     column_ref(g.end), column_ref(g.end), type);
   } else {
     appendStringInfoString(&sql, "NULL");
   }

@@ -1,9 +1,12 @@
 // reap_stale_syncs and its dry run. Runs in the caller's transaction.
 //
-// Per table: read the live runs without locks, keep the dead ones; per batch: lock them by key (FOR NO KEY UPDATE SKIP
-// LOCKED: FOR UPDATE would be hidden by an open insert of a child row), judge them again as they are under the lock, then
-// one UPDATE and the journal lines in a subtransaction. A batch that fails is halved until the rows that fail stand alone.
-// Locks taken: ROW EXCLUSIVE on the table, row locks on dead runs only; it waits for nobody.
+// Per table: read the live runs without locks, keep the dead ones; then group by group, each in a subtransaction: lock them
+// by key (FOR NO KEY UPDATE SKIP LOCKED: FOR UPDATE would be hidden by an open insert of a child row), judge them again as
+// they are under the lock, close them with one UPDATE, write their journal lines. A group that fails gives its locks back and
+// is halved, until the rows that fail stand alone.
+// Locks taken: ROW EXCLUSIVE on the table and its partitions, row locks on dead runs only. It waits for no row, and for
+// whatever else is in the way (DDL on the table, what the application's own triggers write) no longer than a moment: those
+// whose runs it has closed so far wait for its end, and the application must not be a deadlock's victim.
 
 #include "reap.h"
 
@@ -18,8 +21,12 @@ namespace esg {
 namespace {
 
 constexpr int kBatch = 1000;
-/// After this many rows that failed, with none closed in between, the table is left for this call.
+/// After this many rows that failed, with none closed in between, groups that fail are not halved any more.
 constexpr int kGiveUpAfter = 10;
+/// How long a reaping waits for one lock; a fraction of deadlock_timeout.
+constexpr int kLockWaitMilliseconds = 200;
+/// How often a group is tried again whose rows were moved to another partition under its hands.
+constexpr int kTries = 3;
 
 struct Tally {
   int64 reaped = 0;
@@ -27,6 +34,13 @@ struct Tally {
   int64 locked = 0;
   int64 failed = 0;
   int failed_in_a_row = 0;
+  int64 left = 0;                 ///< of failed: in groups that were not halved any more
+};
+
+/// What came of a group of candidates.
+struct Outcome {
+  int closed = 0;
+  int locked = 0;                 ///< by others
 };
 
 Datum keys_of(const Run *const *runs, int count) {
@@ -106,44 +120,21 @@ int count_dead(const Runs &runs) {
 
 bool given_up(const Tally &tally) { return tally.failed_in_a_row >= kGiveUpAfter; }
 
-/// Closes runs in a subtransaction; where that fails, each half by itself, down to the runs that fail alone.
-void close_or_halve(const Guarded &g, const ReapCall &call, Run *const *runs, int count, Tally *tally) {
-  if (count == 0 || given_up(*tally)) return;
-  const ErrorData *error = pg::try_in_subtransaction([&] { close_runs(g, call, runs, count); });
-  if (error == nullptr) {
-    tally->reaped += count;
-    tally->failed_in_a_row = 0;
-    return;
-  }
-  if (count > 1) {
-    close_or_halve(g, call, runs, count / 2, tally);
-    close_or_halve(g, call, runs + count / 2, count - count / 2, tally);
-    return;
-  }
-  ++tally->failed;
-  ++tally->failed_in_a_row;
-  ereport(WARNING, errcode(error->sqlerrcode), errmsg("could not close run %s of table %s: %s", runs[0]->key, g.name, error->message),
-          errdetail("%s", error->detail != nullptr ? error->detail : "The run is left as it is; the others are closed."),
-          error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
-              ? errhint("The table's owner %s can reap it himself: what a stranger may not run in his name, he may.",
-                        GetUserNameFromId(g.owner, false))
-              : 0);
-}
-
-/// Locks one batch of dead runs, judges them again and closes those that are still dead.
-void reap_batch(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, Tally *tally) {
+/// Locks a group of dead runs, judges them again and closes those that are still dead.
+Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys) {
   RunFilter filter;
   filter.keys = keys_of(candidates, count);
   filter.lock = true;
+  filter.lock_keys = lock_keys;
   filter.with_row = true;
   pg::Identity before = work_as(g, pg::Access::kWrite);
-  Runs locked = read_runs(g, filter, call.question);
+  const Runs locked = read_runs(g, filter, call.question);
   pg::restore(before);
 
+  Outcome outcome;
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
-  int dead_count = 0;
   for (int i = 0; i < locked.count; ++i)
-    if (locked.items[i].judgement.dead()) dead[dead_count++] = &locked.items[i];
+    if (locked.items[i].judgement.dead()) dead[outcome.closed++] = &locked.items[i];
   if (locked.count < count) {
     // Some are not here: ended meanwhile, or locked by others. Those that still stand as dead are the locked ones.
     filter.lock = false;
@@ -151,9 +142,56 @@ void reap_batch(const Guarded &g, const ReapCall &call, const Run *const *candid
     before = work_as(g);
     const Runs standing = read_runs(g, filter, call.question);
     pg::restore(before);
-    tally->locked += Max(count_dead(standing) - dead_count, 0);
+    outcome.locked = Max(count_dead(standing) - outcome.closed, 0);
   }
-  close_or_halve(g, call, dead, dead_count, tally);
+  if (outcome.closed > 0) close_runs(g, call, dead, outcome.closed);
+  return outcome;
+}
+
+/// The same in a subtransaction. A row that was moved to another partition between the snapshot and the lock is an error of
+/// the server's even in READ COMMITTED; with a new snapshot it stands where it is now.
+const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
+                           Outcome *outcome) {
+  const ErrorData *error = nullptr;
+  for (int i = 0; i < kTries; ++i) {
+    error = pg::try_in_subtransaction([&] { *outcome = close_group(g, call, candidates, count, lock_keys); });
+    if (error == nullptr || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE) break;
+  }
+  return error;
+}
+
+/// Closes a group; where that fails, each half by itself, down to the runs that fail alone.
+void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
+                    Tally *tally) {
+  if (count == 0) return;
+  Outcome outcome;
+  const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome);
+  if (error == nullptr) {
+    tally->reaped += outcome.closed;
+    tally->locked += outcome.locked;
+    if (outcome.closed > 0) tally->failed_in_a_row = 0;
+    return;
+  }
+  if (count > 1 && !given_up(*tally)) {
+    close_or_halve(g, call, candidates, count / 2, lock_keys, tally);
+    close_or_halve(g, call, candidates + count / 2, count - count / 2, lock_keys, tally);
+    return;
+  }
+  tally->failed += count;
+  if (given_up(*tally)) {
+    tally->left += count;
+    return;
+  }
+  ++tally->failed_in_a_row;
+  ereport(WARNING, errcode(error->sqlerrcode),
+          errmsg("could not close run %s of table %s: %s", candidates[0]->key, g.name, error->message),
+          errdetail("%s", error->detail != nullptr ? error->detail : "The run is left as it is; the others are closed."),
+          error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
+              ? errhint("The table's owner %s can reap it himself: what a stranger may not run in his name, he may.",
+                        GetUserNameFromId(g.owner, false))
+          : error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE
+              ? errhint("A trigger of the table writes what another transaction holds; the next reaping tries again.")
+              : 0);
 }
 
 /// Observing: one would_reap line per dead run that has none yet.
@@ -173,29 +211,79 @@ void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *ta
   tally->observed += count;
 }
 
+/// Whether closing a run changes what a foreign key may refer to or moves the row to another partition: then an open
+/// insert of a child row is in the way, and the row must be locked FOR UPDATE, so that it is skipped and not waited for.
+bool closing_changes_keys(const Guarded &g) {
+  if (!g.status.writable) return true;   // part of the partition key
+  bool found = false;
+  ListCell *cell;
+  foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) {
+    Relation relation = relation_open(lfirst_oid(cell), NoLock);
+    const Bitmapset *keys = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_KEY);
+    for (const Column *column : {&g.status, &g.end, &g.duration, &g.error, &g.updated}) {
+      if (!column->exists() || column->generated) continue;
+      const AttrNumber attno = get_attnum(lfirst_oid(cell), column->name);
+      found = found || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, keys);
+    }
+    relation_close(relation, NoLock);
+  }
+  return found;
+}
+
+/// Takes the table's lock and its partitions'; false, with a NOTICE, where somebody else holds one for longer than a moment.
+bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
+  ErrorData *error = pg::try_in_subtransaction([&g, mode] {
+    LockRelationOid(g.table, mode);
+    (void)find_all_inheritors(g.table, mode, nullptr);
+  });
+  if (error == nullptr) return true;
+  if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE) ReThrowError(error);
+  ereport(NOTICE, errmsg("skipping table %s: it is locked by another transaction", g.name));
+  return false;
+}
+
+/// Makes locks that are waited for give up soon; a lock_timeout of the caller's own that is shorter stays. Undone with
+/// AtEOXact_GUC(false, level).
+int limit_lock_waits() {
+  const int level = NewGUCNestLevel();
+  if (LockTimeout == 0 || LockTimeout > kLockWaitMilliseconds)
+    (void)set_config_option("lock_timeout", psprintf("%dms", kLockWaitMilliseconds), PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
+  return level;
+}
+
+/// Closes what is dead, in batches.
+void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
+  const MemoryContext batch_context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
+  pg::restore(work_as(g, pg::Access::kWrite));   // raises here, for all of them, where it is not allowed
+  const bool lock_keys = closing_changes_keys(g);
+  auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
+  for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
+  const int64 left_before = tally->left;
+  for (int done = 0; done < dead.count && tally->reaped < call.max_runs;) {
+    const int count = static_cast<int>(Min(Min(kBatch, dead.count - done), call.max_runs - tally->reaped));
+    const MemoryContext before = MemoryContextSwitchTo(batch_context);
+    close_or_halve(g, call, candidates + done, count, lock_keys, tally);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(batch_context);
+    done += count;
+  }
+  if (tally->left > left_before)
+    ereport(WARNING, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+            errmsg("left " INT64_FORMAT " runs of table %s for this time: they stand among others that could not be closed",
+                   tally->left - left_before, g.name),
+            errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
+  tally->failed_in_a_row = 0;
+}
+
 void reap_table(const Guarded &g, const ReapCall &call, Tally *tally) {
+  const bool observing = only_observed(g);
+  if (!lock_for_reaping(g, observing ? AccessShareLock : RowExclusiveLock)) return;
   const MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
-  const MemoryContext batch_context = AllocSetContextCreate(context, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
   const MemoryContext caller = MemoryContextSwitchTo(context);
   const Runs dead = dead_runs(g, call.question, PG_INT64_MAX);
-  if (only_observed(g)) {
-    observe(g, call, dead, tally);
-  } else {
-    auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
-    for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
-    for (int done = 0; done < dead.count && tally->reaped < call.max_runs && !given_up(*tally);) {
-      const int count = static_cast<int>(Min(Min(kBatch, dead.count - done), call.max_runs - tally->reaped));
-      MemoryContextSwitchTo(batch_context);
-      reap_batch(g, call, candidates + done, count, tally);
-      MemoryContextReset(batch_context);
-      done += count;
-    }
-    if (given_up(*tally))
-      ereport(WARNING, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-              errmsg("left table %s for this time: %d runs in a row could not be closed", g.name, kGiveUpAfter),
-              errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
-  }
-  tally->failed_in_a_row = 0;
+  if (observing) observe(g, call, dead, tally);
+  else reap_dead(g, call, dead, tally);
   MemoryContextSwitchTo(caller);
   MemoryContextDelete(context);
 }
@@ -223,10 +311,6 @@ Interval *positive_interval(FunctionCallInfo fcinfo, int argument, const char *n
             errdetail("It was %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)))),
             errhint("NULL means: each table's own limits."));
   return interval;
-}
-
-Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
-  return PG_ARGISNULL(argument) ? InvalidOid : PG_GETARG_OID(argument);
 }
 
 void report(const Tally &tally) {
@@ -304,17 +388,19 @@ static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
     ereport(NOTICE, errmsg("nothing is reaped: emag_sync_guard.enabled is off"));
     PG_RETURN_INT64(0);
   }
+  const int level = limit_lock_waits();
   Tally tally;
   int forbidden = 0;
   ListCell *cell;
-  foreach (cell, readable_tables(relation, true)) {
+  foreach (cell, readable_tables(relation, true, IfLocked::kSkip)) {
     const auto &g = *static_cast<const Guarded *>(lfirst(cell));
     if (!may_reap(g)) {
       if (OidIsValid(relation)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relation));
       ++forbidden;
       continue;
     }
-    if (!ready_to_reap(g, call.question.now) || tally.reaped >= call.max_runs) continue;
+    if (!ready_to_reap(g, call.question.now)) continue;
+    if (tally.reaped >= call.max_runs && !only_observed(g)) continue;
     if (OidIsValid(relation)) {
       reap_table(g, call, &tally);
       continue;
@@ -331,6 +417,7 @@ static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
                                   "%d guarded tables were skipped: you may read them but not update them", forbidden,
                                   forbidden));
   report(tally);
+  AtEOXact_GUC(false, level);
   PG_RETURN_INT64(tally.reaped);
 }
 
@@ -338,13 +425,18 @@ static Datum stale_syncs(FunctionCallInfo fcinfo) {
   InitMaterializedSRF(fcinfo, 0);
   const auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   const ReapCall call = reap_call(fcinfo, 0, 2, 3);
+  if (!guard_enabled()) {
+    ereport(NOTICE, errmsg("nothing would be reaped: emag_sync_guard.enabled is off"));
+    return Datum(0);
+  }
   int64 left = call.max_runs;
   ListCell *cell;
   foreach (cell, readable_tables(relation_argument(fcinfo, 1), true)) {
     const auto &g = *static_cast<const Guarded *>(lfirst(cell));
     if (!ready_to_reap(g, call.question.now)) continue;
-    const Runs dead = dead_runs(g, call.question, left);
-    left -= dead.count;
+    const bool observed = only_observed(g);
+    const Runs dead = dead_runs(g, call.question, observed ? PG_INT64_MAX : left);
+    if (!observed) left -= dead.count;
     for (int i = 0; i < dead.count; ++i) {
       const Run &run = dead.items[i];
       Jsonb *scope = scope_json(g, run.scope);
@@ -356,7 +448,7 @@ static Datum stale_syncs(FunctionCallInfo fcinfo) {
                          CStringGetTextDatum(core::verdict_name(run.judgement.verdict)),
                          CStringGetTextDatum(reason_of(g, run)),
                          PointerGetDatum(evidence_json(g, run, call.question)),
-                         CStringGetTextDatum(only_observed(g) ? "observe" : "reap")};
+                         CStringGetTextDatum(observed ? "observe" : "reap")};
       bool nulls[9] = {false, false, scope == nullptr, false, !run.started};
       tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }

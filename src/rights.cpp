@@ -29,6 +29,11 @@ bool may_select(Oid relation) {
          pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
+void notice_locked(Oid relation) {
+  ereport(NOTICE, errmsg("skipping table %s: it is locked by another transaction",
+                         quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation))));
+}
+
 Oid owner_of_relation(Oid relation) {
   const HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
   if (!HeapTupleIsValid(tuple)) return InvalidOid;
@@ -94,6 +99,11 @@ void refuse_partitions_of_others(const Guarded &g, Oid owner) {
 }  // namespace
 
 bool may_read(const Guarded &g) {
+  if (g.relid != g.table) {
+    // A partition's columns have numbers of their own.
+    const Guarded *table = guarded(g.table);
+    return table != nullptr && may_read(*table);
+  }
   const Oid user = GetUserId();
   if (!pg::may_use_schema_compat(get_rel_namespace(g.table), user)) return false;
   if (pg_class_aclcheck(g.table, user, ACL_SELECT) == ACLCHECK_OK) return true;
@@ -121,20 +131,22 @@ bool row_security_applies(const Guarded &g) { return check_enable_rls(g.table, G
 pg::Identity work_as(const Guarded &g, pg::Access access) {
   const Oid owner = lock_owner(g);
   const bool writing = access == pg::Access::kWrite;
-  if (writing) refuse_partitions_of_others(g, owner);
-  if (GetUserId() == owner) return pg::Identity{};
-  if (!row_security_applies(g)) {
-    if (!writing) return read_as_owner(g);
-    refuse_temporary_objects(g, owner);
-    return pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  const bool by_owner = GetUserId() == owner;
+  const bool row_security = row_security_applies(g);
+  if (!writing && !by_owner && !row_security) return read_as_owner(g);
+  if (!writing) {
+    // Policies ask who the current user is, so they run as the caller, as they do in his own SELECT.
+    const pg::Identity before = pg::remain(SECURITY_RESTRICTED_OPERATION);
+    pg::forbid_writing();
+    return before;
   }
-  if (writing)
+  refuse_partitions_of_others(g, owner);
+  if (by_owner) return pg::Identity{};
+  if (row_security)
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("row security of table %s applies to you", g.name),
             errhint("Its owner, or a role with BYPASSRLS, can change its runs."));
-  // Policies ask who the current user is, so they run as the caller, as they do in his own SELECT.
-  const pg::Identity before = pg::remain(SECURITY_RESTRICTED_OPERATION);
-  pg::forbid_writing();
-  return before;
+  refuse_temporary_objects(g, owner);
+  return pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 }
 
 pg::Identity read_as_owner(const Guarded &g) {
@@ -143,8 +155,23 @@ pg::Identity read_as_owner(const Guarded &g) {
   return before;
 }
 
-List *readable_tables(Oid relation, bool notice) {
+Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
+  if (PG_ARGISNULL(argument)) return InvalidOid;
+  const Oid relation = PG_GETARG_OID(argument);
+  if (!OidIsValid(relation))
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relation),
+            errhint("NULL means: all guarded tables."));
+  return relation;
+}
+
+List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
+  const bool skip = if_locked == IfLocked::kSkip;
   if (OidIsValid(relation)) {
+    if (skip && get_rel_name(relation) != nullptr && may_select(relation) &&
+        !ConditionalLockRelationOid(relation, AccessShareLock)) {
+      notice_locked(relation);
+      return NIL;
+    }
     // Who may not read a table learns nothing of it, not even whether it is guarded.
     const Guarded *g = guarded(relation);
     const char *name = get_rel_name(relation);
@@ -157,7 +184,8 @@ List *readable_tables(Oid relation, bool notice) {
   List *tables = NIL;
   int skipped = 0;
   ListCell *cell;
-  foreach (cell, all_guarded()) {
+  List *busy = NIL;
+  foreach (cell, all_guarded(skip ? &busy : nullptr)) {
     auto *g = static_cast<Guarded *>(lfirst(cell));
     if (may_read(*g)) {
       // From here on the table is what its settings were resolved against.
@@ -174,6 +202,8 @@ List *readable_tables(Oid relation, bool notice) {
       tables = lappend(tables, g);
     }
   }
+  foreach (cell, busy)
+    if (get_rel_name(lfirst_oid(cell)) != nullptr && may_select(lfirst_oid(cell))) notice_locked(lfirst_oid(cell));
   if (skipped > 0 && notice)
     ereport(NOTICE, errmsg_plural("%d guarded table was skipped: you may not read it",
                                   "%d guarded tables were skipped: you may not read them", skipped, skipped));

@@ -22,8 +22,8 @@ bool row_security_applies(const Guarded &g);
 
 /// Becomes who the guard works as on this table, for a caller who has the right to: the caller himself where he owns the
 /// table or where row security applies to him, else its owner in a security-restricted operation, with FORCE ROW LEVEL
-/// SECURITY not hiding rows. Who is not the owner, and only reads, runs in a read-only transaction meanwhile: a cast or a
-/// policy of the owner's writes nothing. Undo with pg::restore.
+/// SECURITY not hiding rows. To read is to be in a read-only transaction and a security-restricted operation meanwhile: a
+/// cast or a policy that is met on the way writes nothing, in nobody's name. Undo with pg::restore.
 /// Locks the table (ACCESS SHARE) to the end of the transaction: its owner stays who he is. ERROR 42501 for writing where
 /// row security applies to a caller who is not the owner; 55000 where the session's temporary objects or a partition of
 /// another owner would let someone else act as the owner.
@@ -32,9 +32,15 @@ pg::Identity work_as(const Guarded &g, pg::Access access = pg::Access::kRead);
 /// Becomes the table's owner for reading, whoever the caller is; the same lock and limits.
 pg::Identity read_as_owner(const Guarded &g);
 
+/// The argument `relation`: InvalidOid for NULL, all tables. ERROR 42P01 for the number 0, which is no NULL.
+Oid relation_argument(FunctionCallInfo fcinfo, int argument);
+
+/// What to do with a table that others have locked against reading: wait, or leave it out with a NOTICE.
+enum class IfLocked { kWait, kSkip };
+
 /// The guarded tables a call is about: the one named (ERROR where it is not guarded or may not be read), or, for an
 /// invalid Oid, all that the caller may read, with a NOTICE of how many were skipped when `notice`.
 /// Returns a List of const Guarded*.
-List *readable_tables(Oid relation, bool notice);
+List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait);
 
 }  // namespace esg

@@ -159,7 +159,7 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
   append_column(&sql, g.activity, "", "pg_catalog.timestamptz");
   append_column(&sql, g.done, "::pg_catalog.int8", "pg_catalog.int8");
   append_column(&sql, g.total, "::pg_catalog.int8", "pg_catalog.int8");
-  appendStringInfoString(&sql, filter.with_row ? ", pg_catalog.to_jsonb(t.*)::pg_catalog.text" : ", NULL::pg_catalog.text");
+  appendStringInfoString(&sql, filter.with_row ? ", pg_catalog.row_to_json(t.*)::pg_catalog.text" : ", NULL::pg_catalog.text");
   for (int i = 0; i < g.scope_count; ++i) append_column(&sql, g.scope[i], "::pg_catalog.text", "pg_catalog.text");
   appendStringInfo(&sql, " FROM %s WHERE ", from_item(g));
   if (filter.any_status) appendStringInfoString(&sql, "true");
@@ -171,7 +171,7 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
     appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.=) ANY ($1::%s[])", column_ref(g.key), type_name(type));
   }
   if (filter.scope_condition != nullptr) appendStringInfo(&sql, " AND %s", filter.scope_condition);
-  if (filter.lock) appendStringInfoString(&sql, " FOR NO KEY UPDATE OF t SKIP LOCKED");
+  if (filter.lock) appendStringInfo(&sql, " FOR %sUPDATE OF t SKIP LOCKED", filter.lock_keys ? "" : "NO KEY ");
   return sql.data;
 }
 

@@ -32,6 +32,7 @@ struct Runs {
 struct RunFilter {
   Datum keys = 0;                           ///< text[]: only these
   bool lock = false;                        ///< FOR NO KEY UPDATE SKIP LOCKED
+  bool lock_keys = false;                   ///< with lock: FOR UPDATE
   bool any_status = false;                  ///< with keys: whatever their status
   bool exclusive_statuses = false;          ///< only those in which a run excludes others
   bool with_row = false;

@@ -10,8 +10,8 @@
 #include "settings.h"
 
 /// schedule_reaping(schedule text, older_than interval, job_name text): makes the job, or changes the one of that name.
-/// Returns pg_cron's number of it. ERROR SY006 for a bad option or a name that another job has; 55000 where pg_cron is not
-/// in this database, saying what to do; pg_cron's own 22023 for a schedule that is none.
+/// Returns pg_cron's number of it. ERROR SY006 for a bad option or a name that another job has; 55000 where pg_cron is
+/// not in this database, saying what to do; pg_cron's own 22023 for a schedule that is none.
 ESG_SQL_FUNCTION(schedule_reaping);
 
 /// unschedule_reaping(job_name text): removes the job. False where there is none.
@@ -70,19 +70,21 @@ void require_rights() {
 
 /// A job of a given name.
 struct NamedJob {
-  int64 id = 0;                   ///< 0: there is none
+  int64 id = 0;  ///< 0: there is none
   char *role = nullptr;
   char *database = nullptr;
   char *command = nullptr;
   char *schedule = nullptr;
   bool active = true;
+  bool of_superuser = false;
 
   [[nodiscard]] bool reaps_here() const {
     return strcmp(database, get_database_name(MyDatabaseId)) == 0 && reaps(command);
   }
 };
 
-/// The jobs of that name: the caller's own, and the first of another role's that reaps here.
+/// The jobs of that name: the caller's own, and another role's that reaps here. `other` is a superuser's, where one has
+/// any: to a superuser that one is as good as his own, while anybody else's reaps less than his would.
 void find_named(const char *name, NamedJob *own, NamedJob *other) {
   pg::Statement query(
       "SELECT j.jobid, j.username, j.database, j.command, j.schedule, j.active FROM cron.job AS j"
@@ -102,8 +104,13 @@ void find_named(const char *name, NamedJob *own, NamedJob *other) {
     job.command = pg::spi_text(i, 4, context);
     job.schedule = pg::spi_text(i, 5, context);
     job.active = DatumGetBool(pg::spi_datum(i, 6, &is_null));
-    if (strcmp(job.role, caller) == 0) *own = job;
-    else if (other->id == 0 && job.reaps_here()) *other = job;
+    if (strcmp(job.role, caller) == 0) {
+      *own = job;
+    } else if (job.reaps_here()) {
+      const Oid role = get_role_oid(job.role, true);
+      job.of_superuser = OidIsValid(role) && superuser_arg(role);
+      if (other->id == 0 || (job.of_superuser && !other->of_superuser)) *other = job;
+    }
   }
   pg::spi_end();
   pg::restore(before);
@@ -125,9 +132,10 @@ Datum call_with_schedule(const pg::Statement &call) {
   ErrorData *error = pg::try_in_subtransaction([&call, &result] { result = call_cron(call); });
   if (error == nullptr) return result;
   if (error->sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE)
-    error->hint = psprintf("A schedule has five fields: '* * * * *' is every minute, '0 3 * * *' every day at 03:00 %s%s.",
-                           cron_time_zone(),
-                           GetConfigOption("cron.timezone", true, false) == nullptr ? "" : "; or it is '[1-59] seconds'");
+    error->hint =
+        psprintf("A schedule has five fields: '* * * * *' is every minute, '0 3 * * *' every day at 03:00 %s%s.",
+                 cron_time_zone(),
+                 GetConfigOption("cron.timezone", true, false) == nullptr ? "" : "; or it is '[1-59] seconds'");
   ReThrowError(error);
 }
 
@@ -140,7 +148,8 @@ void warn_of_what_stops_it(const NamedJob &own) {
   const bool may_log_in = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
   ReleaseSysCache(tuple);
   if (!may_log_in)
-    ereport(WARNING, errmsg("role \"%s\" may not log in: pg_cron cannot run its jobs", GetUserNameFromId(GetUserId(), false)),
+    ereport(WARNING,
+            errmsg("role \"%s\" may not log in: pg_cron cannot run its jobs", GetUserNameFromId(GetUserId(), false)),
             errhint("Schedule as a role that may log in and update the guarded tables."));
 }
 
@@ -157,8 +166,7 @@ static Datum schedule_reaping(FunctionCallInfo fcinfo) {
   const char *command = command_for(fcinfo, 1);
   const char *name = text_argument(fcinfo, 2, "job_name");
   const Cron cron = find_cron();
-  if (cron.state == CronState::kElsewhere)
-    cron_is_elsewhere(cron, scheduling_elsewhere(schedule, command, name));
+  if (cron.state == CronState::kElsewhere) cron_is_elsewhere(cron, scheduling_elsewhere(schedule, command, name));
   if (cron.state != CronState::kHere) cron_is_missing(cron);
   require_rights();
 
@@ -169,7 +177,7 @@ static Datum schedule_reaping(FunctionCallInfo fcinfo) {
     ereport(ERROR, errcode(kBadOption), errmsg("the name \"%s\" belongs to another job of yours", name),
             errdetail("Job " INT64_FORMAT " runs in database \"%s\": %s", own.id, own.database, own.command),
             errhint("Pass another job_name."));
-  if (own.id == 0 && other.id != 0 && superuser()) {
+  if (own.id == 0 && other.of_superuser && superuser()) {
     pg::Statement change("SELECT cron.alter_job($1, schedule => $2, command => $3)");
     change.add(INT8OID, Int64GetDatum(other.id)).add_text(schedule).add_text(command);
     call_with_schedule(change);
@@ -179,8 +187,10 @@ static Datum schedule_reaping(FunctionCallInfo fcinfo) {
   pg::Statement call("SELECT cron.schedule($1, $2, $3)");
   call.add_text(name).add_text(schedule).add_text(command);
   const Datum id = call_with_schedule(call);
-  if (other.id != 0 && has_privs_of_role(GetUserId(), get_role_oid(other.role, false)))
-    ereport(NOTICE, errmsg("role \"%s\" has a job that reaps here too: job " INT64_FORMAT ", \"%s\"", other.role, other.id, other.schedule),
+  if (other.id != 0 && may_see_jobs_of(other.role))
+    ereport(NOTICE,
+            errmsg("role \"%s\" has a job that reaps here too: job " INT64_FORMAT ", \"%s\"", other.role, other.id,
+                   other.schedule),
             errdetail("Each of the two reaps what its role may; they do not get in each other's way."));
   warn_of_what_stops_it(own);
   return id;
@@ -197,7 +207,7 @@ static Datum unschedule_reaping(FunctionCallInfo fcinfo) {
   NamedJob other;
   find_named(name, &own, &other);
   const bool is_own = own.id != 0 && own.reaps_here();
-  if (!is_own && (other.id == 0 || !superuser())) PG_RETURN_BOOL(false);
+  if (!is_own && !(other.of_superuser && superuser())) PG_RETURN_BOOL(false);
   pg::Statement call("SELECT cron.unschedule($1)");
   call.add(INT8OID, Int64GetDatum(is_own ? own.id : other.id));
   call_cron(call);
@@ -210,7 +220,7 @@ static Datum cron_jobs(FunctionCallInfo fcinfo) {
   ListCell *cell;
   foreach (cell, reaping_jobs()) {
     const auto &job = *static_cast<const ReapingJob *>(lfirst(cell));
-    if (!may_see(job)) continue;
+    if (!may_see_jobs_of(job.role)) continue;
     rows.add(Int64GetDatum(job.id))
         .add_text(job.name)
         .add_text(job.schedule)

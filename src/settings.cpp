@@ -302,10 +302,13 @@ const char *qualified_name(Oid relid) {
 
 /// Whether the table carries one of the guard's triggers.
 bool has_guard_trigger(Relation relation) {
-  const TriggerDesc *triggers = relation->trigdesc;
-  if (triggers == nullptr) return false;
-  for (int i = 0; i < triggers->numtriggers; ++i) {
-    const Oid function = triggers->triggers[i].tgfoid;
+  if (relation->trigdesc == nullptr) return false;
+  // A look into the catalogs may rebuild the relation's entry, and its triggers are then elsewhere.
+  const int count = relation->trigdesc->numtriggers;
+  auto *functions = static_cast<Oid *>(palloc(sizeof(Oid) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) functions[i] = relation->trigdesc->triggers[i].tgfoid;
+  for (int i = 0; i < count; ++i) {
+    const Oid function = functions[i];
     const char *name = get_func_name(function);
     const char *schema = get_namespace_name(get_func_namespace(function));
     if (name != nullptr && schema != nullptr && strcmp(schema, "sync_guard") == 0 &&
@@ -321,11 +324,22 @@ bool row_is_about(Relation relation, const Row &row) {
   return strcmp(row.string(kRelationName), qualified_name(RelationGetRelid(relation))) == 0 || has_guard_trigger(relation);
 }
 
+/// Opens the table behind a partition; null where it is gone. A statement that writes the partition alone must not wait for
+/// DDL on the whole: where that is under way, the table is looked at as it stands in the catalogs, without a lock.
+Relation open_whole(Oid table, LOCKMODE *held) {
+  *held = ConditionalLockRelationOid(table, AccessShareLock) ? AccessShareLock : NoLock;
+  Relation whole = RelationIdGetRelation(table);
+  if (whole == nullptr && *held != NoLock) UnlockRelationOid(table, *held);
+  return whole;
+}
+
 /// Loads the entry of `relid` whose guarded table is `table`; null where `table` is not guarded.
 Guarded *load_for(Relation relation, Oid table) {
   Guarded *g = nullptr;
   scan_by_relation("settings", "settings_pkey", table, [&g, relation, table](const Row &row) {
-    Relation root = RelationGetRelid(relation) == table ? relation : relation_open(table, AccessShareLock);
+    LOCKMODE held = NoLock;
+    Relation root = RelationGetRelid(relation) == table ? relation : open_whole(table, &held);
+    if (root == nullptr) return;
     if (row_is_about(root, row)) {
       g = static_cast<Guarded *>(palloc0(sizeof(Guarded)));
       *g = Guarded{};
@@ -336,7 +350,7 @@ Guarded *load_for(Relation relation, Oid table) {
       g->partitioned = root->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
       load_row(*g, relation, row);
     }
-    if (root != relation) relation_close(root, AccessShareLock);
+    if (root != relation) relation_close(root, held);
   });
   return g;
 }
@@ -397,6 +411,8 @@ const char *json_scalar_text(const JsonbValue &value) {
 }
 
 Guarded *guarded(Oid relid) {
+  // A transaction that holds all its locks already would hear nothing of what others have committed meanwhile.
+  AcceptInvalidationMessages();
   Entry *entry = entry_of(relid);
   if (entry->valid) return entry->guarded;
   retire(entry);
@@ -464,12 +480,16 @@ static int by_name(const ListCell *a, const ListCell *b) {
   return strcmp(static_cast<const Guarded *>(lfirst(a))->name, static_cast<const Guarded *>(lfirst(b))->name);
 }
 
-List *all_guarded() {
+List *all_guarded(List **busy) {
   List *ids = NIL;
   each_setting([&ids](Oid relid, const char *) { ids = lappend_oid(ids, relid); });
   List *tables = NIL;
   ListCell *cell;
   foreach (cell, ids) {
+    if (busy != nullptr && !ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock)) {
+      *busy = lappend_oid(*busy, lfirst_oid(cell));
+      continue;
+    }
     Guarded *g = guarded(lfirst_oid(cell));
     if (g != nullptr && g->table == lfirst_oid(cell)) tables = lappend(tables, g);
   }

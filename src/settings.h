@@ -42,7 +42,6 @@ struct Guarded {
   const char *name = nullptr;     ///< the table, schema-qualified and quoted where needed
   bool partitioned = false;
   const char *broken = nullptr;   ///< why the settings do not fit the table any more; null: they do
-  bool warned = false;            ///< the one WARNING of a broken configuration was given
 
   Column key, status, start, end, duration, error, activity, updated, done, total;
   int scope_count = 0;
@@ -90,8 +89,9 @@ Guarded *guarded(Oid relid);
 const Guarded &guarded_or_error(Oid relid);
 
 /// Every guarded table, in the order of their names. Settings that name no table any more are left out.
+/// `busy`, where given, gets the Oids of tables that others have locked against reading; else they are waited for.
 /// Returns a List of Guarded*.
-List *all_guarded();
+List *all_guarded(List **busy = nullptr);
 
 /// Settings rows that name no guarded table any more: a List of C strings, what they were called.
 List *orphaned_settings();
@@ -116,7 +116,7 @@ std::optional<core::Micros> from_naive(Timestamp naive, pg_tz *zone);
 /// A column's start, end or activity value as an instant; absent for infinite ones.
 std::optional<core::Micros> instant_of(const Column &column, Datum value, bool is_null, pg_tz *zone);
 
-/// An instant as a value of a time column.
+/// An instant as a value of a time column, in its precision.
 Datum time_datum(const Column &column, TimestampTz instant, pg_tz *zone);
 
 /// A duration (never negative) as a value's text for the duration column; null where it does not fit the type.

@@ -45,7 +45,9 @@ core::Micros patience_argument(FunctionCallInfo fcinfo, int number) {
 
 int limit_row_locks(core::Micros patience) {
   const int level = NewGUCNestLevel();
-  const int64 milliseconds = Min(Max(patience / 1000, 1), static_cast<int64>(PG_INT32_MAX));
+  // A single try, too, must not fail on what the server locks for a moment while it writes a row.
+  constexpr int64 kLeast = 100;
+  const int64 milliseconds = Min(Max(patience / 1000, kLeast), static_cast<int64>(PG_INT32_MAX));
   (void)set_config_option("lock_timeout", psprintf(INT64_FORMAT "ms", milliseconds), PGC_USERSET, PGC_S_SESSION,
                           GUC_ACTION_SAVE, true, 0, false);
   return level;

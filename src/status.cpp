@@ -10,10 +10,6 @@
 namespace esg {
 namespace {
 
-Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
-  return PG_ARGISNULL(argument) ? InvalidOid : PG_GETARG_OID(argument);
-}
-
 /// Live runs that are not dead, of those that match `condition` (null: all).
 Runs alive_runs(const Guarded &g, const char *condition, const core::Question &question) {
   RunFilter filter;

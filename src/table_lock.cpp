@@ -67,6 +67,21 @@ void append_session(StringInfo text, int pid) {
   pg::spi_end();
 }
 
+/// A transaction without a process: prepared and not finished, unless it has ended just now.
+void append_prepared(StringInfo text, const VirtualTransactionId &vxid) {
+  bool more;
+  const TransactionId xid = VirtualTransactionIdIsValid(vxid) ? TwoPhaseGetXidByVirtualXID(vxid, &more)
+                                                              : static_cast<TransactionId>(vxid.localTransactionId);
+  pg::Statement statement(
+      "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE transaction OPERATOR(pg_catalog.=) $1");
+  statement.add(XIDOID, TransactionIdGetDatum(xid));
+  pg::spi_begin();
+  const char *name = pg::spi_run(statement, pg::Access::kRead) > 0 ? pg::spi_text(0, 1, CurrentMemoryContext) : nullptr;
+  if (name != nullptr) appendStringInfo(text, "prepared transaction \"%s\"", name);
+  else appendStringInfoString(text, "a transaction that has just ended");
+  pg::spi_end();
+}
+
 /// Transactions that hold a lock in the way of `mode` now, for people; null where there is none. `pids` gets the
 /// processes, as a list of SQL arguments.
 char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
@@ -89,7 +104,7 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
       if (text.len > 0) appendStringInfoString(&text, "; ");
       const PGPROC *process = pg::process_of_compat(conflicts[i]);
       if (process == nullptr) {
-        appendStringInfo(&text, "prepared transaction %u", conflicts[i].localTransactionId);
+        append_prepared(&text, conflicts[i]);
       } else {
         append_session(&text, process->pid);
         appendStringInfo(pids, "%s%d", pids->len > 0 ? ", " : "", process->pid);
@@ -102,18 +117,21 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
   return named > 0 ? text.data : nullptr;
 }
 
-void give_up(Oid table, LOCKMODE mode, core::Micros patience, const char *blockers, const char *pids) {
+void give_up(Oid table, LOCKMODE mode, const Patience &patience, const char *blockers, const char *pids) {
   char span[48];
-  core::describe_span(patience, span, sizeof span);
+  core::describe_span(patience.total, span, sizeof span);
   const char *name = get_rel_name(table);
-  ereport(ERROR, errcode(kLockNotAvailable),
-          errmsg("could not lock table \"%s\" within %s", name == nullptr ? "?" : name, span),
-          errdetail("In the way of %s: %s.", GetLockmodeName(DEFAULT_LOCKMETHOD, mode),
-                    blockers == nullptr ? "transactions that came and went" : blockers),
-          pids[0] == '\0' ? errhint("Try again, or wait longer with the argument lock_timeout. Nothing was changed.")
-                          : errhint("Wait until they have ended, or end them with pg_terminate_backend(pid), pid being %s; "
-                                    "then call again. The argument lock_timeout makes it wait longer. Nothing was changed.",
-                                    pids));
+  ereport(
+      ERROR, errcode(kLockNotAvailable),
+      errmsg("could not lock table \"%s\" within %s", name == nullptr ? "?" : name, span),
+      errdetail("In the way of %s: %s.", GetLockmodeName(DEFAULT_LOCKMETHOD, mode),
+                blockers == nullptr ? "transactions that came and went" : blockers),
+      pids[0] != '\0'
+          ? errhint("Wait until they have ended, or end them with pg_terminate_backend(pid), pid being %s; then call "
+                    "again. The argument lock_timeout makes it wait longer. Nothing was changed.",
+                    pids)
+          : errhint("Prepared transactions are ended with COMMIT PREPARED or ROLLBACK PREPARED. The argument "
+                    "lock_timeout makes it wait longer. Nothing was changed."));
 }
 
 /// Leaves the queue alone for a while.
@@ -125,8 +143,7 @@ void give_air() {
 
 }  // namespace
 
-void lock_table(Oid table, LOCKMODE mode, core::Micros patience) {
-  const TimestampTz begun = GetCurrentTimestamp();
+void lock_table(Oid table, LOCKMODE mode, const Patience &patience) {
   char *blockers = nullptr;
   StringInfoData pids;
   initStringInfo(&pids);
@@ -135,7 +152,7 @@ void lock_table(Oid table, LOCKMODE mode, core::Micros patience) {
     if (error == nullptr) return;
     if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
       ReThrowError(error);
-    const bool over = GetCurrentTimestamp() - begun + kAirMilliseconds * 1000 > patience;
+    const bool over = GetCurrentTimestamp() - patience.begun + kAirMilliseconds * 1000 > patience.total;
     // Named are those of the last try; whoever holds the lock between two tries may be gone at the end.
     StringInfoData now;
     initStringInfo(&now);

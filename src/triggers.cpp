@@ -44,16 +44,29 @@ const TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before) {
   return trigger;
 }
 
+/// Tables of whose broken settings this session has been warned; Oids, in TopMemoryContext.
+List *warned_of = NIL;
+
+void warn_once(const Guarded &g) {
+  if (list_member_oid(warned_of, g.table)) return;
+  ereport(WARNING, errcode(kBadOption), errmsg("table %s is written unguarded: its settings do not fit it any more", g.name),
+          errdetail("%s.", g.broken), errhint("The view sync_guard.guard_health says what to do."));
+  const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+  warned_of = lappend_oid(warned_of, g.table);
+  MemoryContextSwitchTo(old);
+}
+
 /// The settings to judge this row by; null where there are none, or none that fit.
 const Guarded *settings_for(const TriggerData *trigger) {
   if (!guard_enabled()) return nullptr;
-  Guarded *g = guarded(RelationGetRelid(trigger->tg_relation));
-  if (g == nullptr || g->broken == nullptr) return g;
-  if (!g->warned)
-    ereport(WARNING, errcode(kBadOption), errmsg("table %s is written unguarded: its settings do not fit it any more", g->name),
-            errdetail("%s.", g->broken), errhint("The view sync_guard.guard_health says what to do."));
-  g->warned = true;
-  return nullptr;
+  const Guarded *g = guarded(RelationGetRelid(trigger->tg_relation));
+  if (g == nullptr) return nullptr;
+  if (g->broken != nullptr) {
+    warn_once(*g);
+    return nullptr;
+  }
+  warned_of = list_delete_oid(warned_of, g->table);
+  return g;
 }
 
 RowEvent row_event(TriggerData *trigger, const Guarded *g) {
@@ -62,7 +75,7 @@ RowEvent row_event(TriggerData *trigger, const Guarded *g) {
           update ? trigger->tg_newtuple : trigger->tg_trigtuple, g};
 }
 
-/// A column's value as text; null where NULL. Blank padding of char(n) is no part of it.
+/// A column's value as text, the one that a cast to text gives (runs are read so); null where NULL.
 char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column) {
   bool is_null;
   const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
@@ -73,6 +86,7 @@ char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column) {
   char *text_value = OidOutputFunctionCall(output, value);
   if (column.type == BPCHAROID)
     for (std::size_t n = strlen(text_value); n > 0 && text_value[n - 1] == ' '; --n) text_value[n - 1] = '\0';
+  if (column.type == BOOLOID) return pstrdup(text_value[0] == 't' ? "true" : "false");
   return text_value;
 }
 
@@ -80,6 +94,9 @@ const char *key_of(const RowEvent &event) {
   const char *key = text_of(event, event.before != nullptr ? event.before : event.after, event.table->key);
   return key == nullptr ? "(NULL)" : key;
 }
+
+/// For messages: the key or a status that the row had. A writer may be someone who may not read.
+const char *shown(const RowEvent &event, const char *text) { return may_read(*event.table) ? text : "(not shown)"; }
 
 core::StatusKind kind_of(const Guarded &g, const char *status) {
   if (status == nullptr) return core::StatusKind::kUnknown;
@@ -107,6 +124,14 @@ char *row_json(const RowEvent &event, HeapTuple tuple) {
   return TextDatumGetCString(DirectFunctionCall1(row_to_json, row));
 }
 
+/// Whether the column's type takes a value: a domain may refuse it.
+bool takes(const Column &column, Datum value, bool is_null) {
+  if (column.declared_type == column.type || !DomainHasConstraints(column.declared_type)) return true;
+  const Oid domain = column.declared_type;
+  return pg::try_in_subtransaction(
+             [value, is_null, domain] { domain_check(value, is_null, domain, nullptr, CurrentMemoryContext); }) == nullptr;
+}
+
 /// Changes to make to the row that is being written.
 struct Changes {
   int count = 0;
@@ -120,6 +145,11 @@ struct Changes {
     nulls[count] = is_null;
     ++count;
   }
+  /// Sets what the writer left open: only where the column may be written and its type takes the value, so that no
+  /// statement fails that would have gone through without the guard.
+  void fill(const Column &column, Datum value, bool is_null = false) {
+    if (column.writable && !(is_null && column.not_null) && takes(column, value, is_null)) set(column, value, is_null);
+  }
   HeapTuple apply(const RowEvent &event) {
     if (count == 0) return event.after;
     return heap_modify_tuple_by_cols(event.after, event.desc, count, columns, values, nulls);
@@ -132,7 +162,7 @@ Datum duration_datum(const Guarded &g, core::Micros span, bool *is_null) {
   if (*is_null) return Datum(0);
   Oid input;
   Oid io_parameter;
-  getTypeInputInfo(g.duration.declared_type, &input, &io_parameter);
+  getTypeInputInfo(g.duration.type, &input, &io_parameter);
   return OidInputFunctionCall(input, value, io_parameter, g.duration.typmod);
 }
 
@@ -140,13 +170,15 @@ Datum duration_datum(const Guarded &g, core::Micros span, bool *is_null) {
 HeapTuple fill_finish(const RowEvent &event) {
   const Guarded &g = *event.table;
   Changes changes;
-  const TimestampTz now = GetCurrentTimestamp();
-  std::optional<core::Micros> end = now;
+  std::optional<core::Micros> end = GetCurrentTimestamp();
   bool is_null;
   if (g.end.exists()) {
-    const Datum value = event.new_value(g.end, &is_null);
-    if (!is_null) end = instant_of(g.end, value, false, g.zone);
-    else if (g.end.writable) changes.set(g.end, time_datum(g.end, now, g.zone), false);
+    Datum value = event.new_value(g.end, &is_null);
+    if (is_null) {
+      value = time_datum(g.end, *end, g.zone);
+      changes.fill(g.end, value);
+    }
+    end = instant_of(g.end, value, false, g.zone);
   }
   if (g.duration.writable && g.start.exists() && end) {
     (void)event.new_value(g.duration, &is_null);
@@ -155,7 +187,7 @@ HeapTuple fill_finish(const RowEvent &event) {
     const auto started = instant_of(g.start, start, start_null, g.zone);
     if (is_null && started) {
       const Datum duration = duration_datum(g, *end - *started, &is_null);
-      if (!is_null) changes.set(g.duration, duration, false);
+      if (!is_null) changes.fill(g.duration, duration);
     }
   }
   return changes.apply(event);
@@ -166,9 +198,9 @@ HeapTuple restart(const RowEvent &event) {
   const Guarded &g = *event.table;
   if (changed(event, g.start) || changed(event, g.end)) return event.after;
   Changes changes;
-  if (g.start.writable) changes.set(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone), false);
-  if (g.end.writable && !g.end.not_null) changes.set(g.end, Datum(0), true);
-  if (g.duration.writable && !g.duration.not_null) changes.set(g.duration, Datum(0), true);
+  if (g.start.exists()) changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
+  if (g.end.exists()) changes.fill(g.end, Datum(0), true);
+  if (g.duration.exists()) changes.fill(g.duration, Datum(0), true);
   return changes.apply(event);
 }
 
@@ -185,11 +217,23 @@ HeapTuple keep_outcome(const RowEvent &event) {
   return changes.apply(event);
 }
 
+core::Scope scope_of(const RowEvent &event, HeapTuple tuple) {
+  const Guarded &g = *event.table;
+  core::Scope scope;
+  scope.count = g.scope_count;
+  for (int i = 0; i < g.scope_count; ++i) {
+    const char *value = text_of(event, tuple, g.scope[i]);
+    if (value != nullptr) scope.values[i] = std::string_view(value);
+  }
+  return scope;
+}
+
 void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row) {
   const Guarded &g = *event.table;
   Line line;
   line.key = key_of(event);
   line.reaping = standing.reaping;
+  line.scope = scope_json(g, scope_of(event, event.before));
   line.reason = wanted_status == nullptr ? nullptr : psprintf("the writer wanted status \"%s\"", wanted_status);
   line.false_positive = standing.reaping != 0 && what != Event::kRetried && wanted_status != nullptr &&
                         core::tells_success(wanted_status, g.failed);
@@ -206,7 +250,8 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
   switch (late_finish_override().value_or(g.late_finish)) {
     case core::LateFinish::kReject:
       ereport(ERROR, errcode(kLateFinishRejected),
-              errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", key_of(event), g.name, to, from),
+              errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)), g.name, to,
+                     shown(event, from)),
               errdetail("It is a late finish: %s.", by_whom),
               errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
       break;
@@ -217,12 +262,12 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
   }
   note(event, Event::kLateFinish, standing, to, true);
   ereport(WARNING, errcode(ERRCODE_WARNING),
-          errmsg("late finish of run %s of table %s: it stays \"%s\"", key_of(event), g.name, from),
+          errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name, shown(event, from)),
           errdetail("Its writer wanted \"%s\", but %s. Other columns are written; what it wanted is in the journal.", to,
                     by_whom),
           standing.reaping != 0 && core::tells_success(to, g.failed)
               ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
-                        quote_literal_cstr(key_of(event)), quote_literal_cstr(to))
+                        quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
               : 0);
   return keep_outcome(event);
 }
@@ -231,16 +276,16 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
 void refuse(const RowEvent &event, const char *from, const char *to) {
   const Guarded &g = *event.table;
   const bool enforce = g.transitions == Transitions::kEnforce && g.mode == Mode::kGuard;
-  const char *shown_from = from == nullptr ? "(new)" : psprintf("\"%s\"", from);
+  const char *shown_from = from == nullptr ? "(new)" : psprintf("\"%s\"", shown(event, from));
   const char *shown_to = to == nullptr ? "NULL" : psprintf("\"%s\"", to);
   ereport(enforce ? ERROR : WARNING, errcode(kIllegalTransition),
-          errmsg("illegal transition of run %s of table %s: %s to %s", key_of(event), g.name, shown_from, shown_to),
+          errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), g.name, shown_from, shown_to),
           to == nullptr ? errdetail("A run must have a status.")
                         : errdetail("A run that has ended does not start again, and a transition may be forbidden."),
           to == nullptr || from == nullptr
               ? 0
               : errhint("Start a new run, or allow it: SELECT sync_guard.allow_transition(%s, %s, %s);",
-                        quote_literal_cstr(g.name), quote_literal_cstr(from), quote_literal_cstr(to)));
+                        quote_literal_cstr(g.name), quote_literal_cstr(shown(event, from)), quote_literal_cstr(to)));
 }
 
 HeapTuple judge_insert(const RowEvent &event) {
@@ -252,7 +297,7 @@ HeapTuple judge_insert(const RowEvent &event) {
   bool is_null;
   (void)event.new_value(g.start, &is_null);
   Changes changes;
-  if (is_null) changes.set(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone), false);
+  if (is_null) changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
   return changes.apply(event);
 }
 
@@ -263,16 +308,19 @@ std::optional<bool> rule_for(const Guarded &g, const char *from, const char *to)
 }
 
 /// Observing: nothing is filled, refused or kept; what would have been is warned of, and a success after a verdict counts
-/// as the guard's mistake.
-HeapTuple observe_update(const RowEvent &event, core::Meaning meaning, const Standing &standing, const char *from,
+/// as the guard's mistake. A run that was reaped before the table was only observed is no longer so when it changes.
+HeapTuple observe_update(const RowEvent &event, const core::Change &change, const Standing &standing, const char *from,
                          const char *to) {
+  const core::Meaning meaning = core::classify(change);
   if (meaning == core::Meaning::kIllegal) refuse(event, from, to);
   if (meaning == core::Meaning::kLateFinish)
     ereport(WARNING, errcode(ERRCODE_WARNING),
             errmsg("late finish of run %s of table %s, from \"%s\" to \"%s\": let through, the table is only observed",
-                   key_of(event), event.table->name, from, to));
-  const bool ends = meaning == core::Meaning::kFinish || meaning == core::Meaning::kLateFinish;
-  if (ends && standing.reaping != 0) note(event, Event::kLateFinish, standing, to, true);
+                   shown(event, key_of(event)), event.table->name, shown(event, from), to));
+  if (standing.reaping == 0) return event.after;
+  if (change.to == core::StatusKind::kTerminal)
+    note(event, standing.observed ? Event::kLateFinish : Event::kOverturned, standing, to, true);
+  else if (change.from == core::StatusKind::kTerminal) note(event, Event::kRetried, standing, nullptr, false);
   return event.after;
 }
 
@@ -292,8 +340,8 @@ HeapTuple judge_update(const RowEvent &event) {
   change.closed_by_guard = standing.reaping != 0 && !standing.observed;
   if (!change.same_status) change.rule = rule_for(g, from, to);
 
+  if (observing) return observe_update(event, change, standing, from, to);
   const core::Meaning meaning = core::classify(change);
-  if (observing) return observe_update(event, meaning, standing, from, to);
   switch (meaning) {
     case core::Meaning::kFinish: return fill_finish(event);
     case core::Meaning::kLateFinish: return late_finish(event, change.closed_by_guard ? standing : Standing{}, from, to);
@@ -305,20 +353,12 @@ HeapTuple judge_update(const RowEvent &event) {
       return event.after;
   }
   const bool restarts = change.from == core::StatusKind::kTerminal && change.to == core::StatusKind::kLive;
-  if (!restarts) return change.to == core::StatusKind::kTerminal ? fill_finish(event) : event.after;
-  if (change.closed_by_guard) note(event, Event::kRetried, standing, nullptr, false);
-  return restart(event);
-}
-
-core::Scope scope_of(const RowEvent &event, HeapTuple tuple) {
-  const Guarded &g = *event.table;
-  core::Scope scope;
-  scope.count = g.scope_count;
-  for (int i = 0; i < g.scope_count; ++i) {
-    const char *value = text_of(event, tuple, g.scope[i]);
-    if (value != nullptr) scope.values[i] = std::string_view(value);
+  if (restarts) {
+    if (change.closed_by_guard) note(event, Event::kRetried, standing, nullptr, false);
+    return restart(event);
   }
-  return scope;
+  if (change.closed_by_guard) note(event, Event::kOverturned, standing, to, true);
+  return change.to == core::StatusKind::kTerminal ? fill_finish(event) : event.after;
 }
 
 bool excludes(const Guarded &g, const char *status) {

@@ -1,5 +1,5 @@
-// unguard_table() and repair_triggers(). Run in the owner's process. unguard_table takes ACCESS EXCLUSIVE on the table and
-// its partitions, repair_triggers SHARE ROW EXCLUSIVE where it makes a trigger, both in short tries (table_lock.h).
+// unguard_table() and repair_triggers(). Run in the owner's process. unguard_table takes ACCESS EXCLUSIVE on the table
+// and its partitions, repair_triggers SHARE ROW EXCLUSIVE where it makes a trigger, both in short tries (table_lock.h).
 
 #include "errors.h"
 #include "guarding.h"
@@ -7,7 +7,6 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "setup.h"
-#include "table_lock.h"
 
 namespace esg {
 namespace {
@@ -39,10 +38,11 @@ ESG_SQL_FUNCTION(repair_triggers);
 
 static Datum esg::unguard_table(FunctionCallInfo fcinfo) {
   const Oid table = owned_relation(fcinfo, "unguard_table()");
-  const core::Micros patience = patience_argument(fcinfo, 1);
+  const Patience patience = patience_argument(fcinfo, 1);
   require_anything_to_release(table);
-  const int level = limit_row_locks(patience);
+  const int level = limit_row_locks(patience.total);
   lock_table(table, AccessExclusiveLock, patience);
+  (void)owned_relation(fcinfo, "unguard_table()");
   (void)remove_triggers(table);
   (void)forget_settings(table);
   AtEOXact_GUC(false, level);
@@ -51,7 +51,7 @@ static Datum esg::unguard_table(FunctionCallInfo fcinfo) {
 
 static Datum esg::repair_triggers(FunctionCallInfo fcinfo) {
   const Guarded &g = owned_table(fcinfo, "repair_triggers()");
-  const core::Micros patience = patience_argument(fcinfo, 1);
+  const Patience patience = patience_argument(fcinfo, 1);
   lock_table(g.table, AccessShareLock, patience);
   const int made = make_triggers(g, true, patience);
   warn_of_trigger_problems(g);

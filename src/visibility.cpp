@@ -7,9 +7,9 @@
 /// table that is gone are shown to members of pg_read_all_data and of the extension's owner.
 ESG_SQL_FUNCTION(may_read_settings);
 
-/// may_read_journal(relation regclass, relation_name text, whole_rows boolean): the caller may see the journal's lines on
-/// a table, and with `whole_rows` the rows in them. Nobody to whom row security applies on it may: a line does not tell
-/// whether its run is one he sees.
+/// may_read_journal(relation regclass, relation_name text, whole_rows boolean): the caller may see the journal's lines
+/// on a table, and with `whole_rows` the rows in them. Nobody to whom row security applies on it may: a line does not
+/// tell whether its run is one he sees.
 ESG_SQL_FUNCTION(may_read_journal);
 
 /// settings_problem(relation regclass): why the settings do not fit the table any more; NULL where they do.

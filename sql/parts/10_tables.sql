@@ -79,7 +79,7 @@ COMMENT ON TABLE sync_guard.journal IS 'append-only: every run the guard reaped 
 COMMENT ON COLUMN sync_guard.journal.event IS 'reaped, would_reap (observe mode); late_finish, retried, overturned tell what happened to a run afterwards';
 COMMENT ON COLUMN sync_guard.journal.reaping IS 'id of the reaped or would_reap line that this line marks; NULL where the guard had not closed the run';
 COMMENT ON COLUMN sync_guard.journal.path IS 'what closed it: call, pg_cron, trigger';
-COMMENT ON COLUMN sync_guard.journal.run IS 'the row as it was before';
+COMMENT ON COLUMN sync_guard.journal.run IS 'the row as it was before; a string of its JSON where jsonb cannot hold that';
 COMMENT ON COLUMN sync_guard.journal.wanted IS 'late finish: the row as the writer wanted it';
 COMMENT ON COLUMN sync_guard.journal.false_positive IS 'the run turned out to have been alive';
 

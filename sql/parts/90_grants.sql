@@ -1,8 +1,30 @@
 -- Rights: nothing to anyone first; then what checks its caller's rights itself, to all.
 
-REVOKE ALL ON ALL TABLES IN SCHEMA sync_guard FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA sync_guard FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sync_guard FROM PUBLIC;
+-- Everyone who has any, since the default privileges of who creates the extension may have given some to his other roles.
+DO $rights$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                             ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+        FROM (SELECT n.nspowner, n.nspacl FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'sync_guard'
+              UNION ALL
+              SELECT c.relowner, c.relacl
+              FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync_guard'::pg_catalog.regnamespace
+              UNION ALL
+              SELECT p.proowner, COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))
+              FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) 'sync_guard'::pg_catalog.regnamespace) AS o (owner, acl),
+            pg_catalog.aclexplode(o.acl) AS a
+        WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA sync_guard FROM %s', grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA sync_guard FROM %s', grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA sync_guard FROM %s', grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sync_guard FROM %s', grantee);
+    END LOOP;
+END
+$rights$;
 
 GRANT USAGE ON SCHEMA sync_guard TO PUBLIC;
 

@@ -12,46 +12,47 @@ constexpr Words words(const std::string_view (&items)[N]) noexcept {
 
 constexpr std::string_view kKey[] = {"id", "run_id", "sync_id", "job_id", "runid", "key", "uuid", "guid", "pk"};
 constexpr std::string_view kStatus[] = {"status", "state", "sync_status", "run_status", "job_status"};
-constexpr std::string_view kStart[] = {"started_at",  "start_time", "started",   "start_at",   "started_on",
-                                       "begun_at",    "began_at",   "begin_time", "start_date", "created_at",
-                                       "created_on",  "created",    "inserted_at"};
-constexpr std::string_view kEnd[] = {"completed_at", "finished_at", "ended_at",    "end_time",     "finish_time",
+constexpr std::string_view kStart[] = {"started_at", "start_time", "started",    "start_at",   "started_on",
+                                       "begun_at",   "began_at",   "begin_time", "start_date", "created_at",
+                                       "created_on", "created",    "inserted_at"};
+constexpr std::string_view kEnd[] = {"completed_at", "finished_at", "ended_at",     "end_time",    "finish_time",
                                      "end_at",       "stopped_at",  "completed_on", "finished_on", "ended_on",
                                      "completed",    "finished",    "ended",        "end_date",    "done_at"};
-constexpr std::string_view kDuration[] = {"duration_seconds", "duration_secs", "duration_sec", "duration_s",
-                                          "duration_ms",      "duration_milliseconds", "duration", "elapsed_seconds",
-                                          "elapsed_ms",       "elapsed",       "runtime_seconds", "runtime_ms",
-                                          "runtime",          "run_time",      "execution_time_ms", "execution_time",
-                                          "took_ms"};
-constexpr std::string_view kError[] = {"errors",     "error_message", "error",       "error_messages", "error_msg",
-                                       "error_text", "error_details", "error_detail", "error_info",    "error_log",
+constexpr std::string_view kDuration[] = {
+    "duration_seconds",      "duration_secs", "duration_sec",    "duration_s", "duration_ms",
+    "duration_milliseconds", "duration",      "elapsed_seconds", "elapsed_ms", "elapsed",
+    "runtime_seconds",       "runtime_ms",    "runtime",         "run_time",   "execution_time_ms",
+    "execution_time",        "took_ms"};
+constexpr std::string_view kError[] = {"errors",     "error_message", "error",          "error_messages", "error_msg",
+                                       "error_text", "error_details", "error_detail",   "error_info",     "error_log",
                                        "last_error", "error_sample",  "failure_reason", "return_message"};
 constexpr std::string_view kActivity[] = {"heartbeat_at", "last_heartbeat_at", "last_heartbeat", "heartbeat",
                                           "last_beat_at", "last_beat",         "last_seen_at",   "last_seen",
                                           "last_ping_at", "last_ping",         "last_alive_at",  "alive_at"};
-constexpr std::string_view kUpdated[] = {"updated_at",    "modified_at", "last_updated_at", "last_modified_at",
-                                         "last_updated",  "last_modified", "updated_on",    "modified_on",
-                                         "updated",       "modified",    "date_modified",   "changed_at"};
-constexpr std::string_view kDone[] = {"processed_items", "items_processed", "processed",       "processed_rows",
+constexpr std::string_view kUpdated[] = {"updated_at",   "modified_at",   "last_updated_at", "last_modified_at",
+                                         "last_updated", "last_modified", "updated_on",      "modified_on",
+                                         "updated",      "modified",      "date_modified",   "changed_at"};
+constexpr std::string_view kDone[] = {"processed_items", "items_processed",   "processed",         "processed_rows",
                                       "rows_processed",  "processed_records", "records_processed", "processed_count",
-                                      "done_items",      "items_done",      "completed_items", "done"};
+                                      "done_items",      "items_done",        "completed_items",   "done"};
 constexpr std::string_view kTotal[] = {"total_items",   "items_total", "total_rows",     "rows_total", "total_records",
                                        "records_total", "total_count", "expected_items", "total"};
-constexpr std::string_view kScopeKind[] = {"sync_type",     "import_type", "export_type", "job_type",     "task_type",
-                                           "run_type",      "etl_type",    "job_name",    "task_name",    "pipeline_name",
-                                           "pipeline",      "dataset_name", "dataset",    "source_name",  "data_source",
-                                           "source",        "jobid",       "job_id",      "schedule_id"};
-constexpr std::string_view kScopeParty[] = {"account_type", "account_id", "account",  "tenant_id",     "tenant",
-                                            "store_id",     "shop_id",    "merchant_id", "organization_id", "customer_id"};
-constexpr std::string_view kOperation[] = {"operation", "operation_type", "sync_mode", "mode",     "action",
-                                           "command",   "import_type",    "sync_type", "job_name", "task_name",
-                                           "source_name", "name"};
+constexpr std::string_view kScopeKind[] = {"sync_type", "import_type",  "export_type", "job_type",    "task_type",
+                                           "run_type",  "etl_type",     "job_name",    "task_name",   "pipeline_name",
+                                           "pipeline",  "dataset_name", "dataset",     "source_name", "data_source",
+                                           "source",    "jobid",        "job_id",      "schedule_id"};
+constexpr std::string_view kScopeParty[] = {"account_type",    "account_id", "account", "tenant_id",
+                                            "tenant",          "store_id",   "shop_id", "merchant_id",
+                                            "organization_id", "customer_id"};
+constexpr std::string_view kOperation[] = {"operation", "operation_type", "sync_mode",   "mode",
+                                           "action",    "command",        "import_type", "sync_type",
+                                           "job_name",  "task_name",      "source_name", "name"};
 constexpr std::string_view kDoneVerbs[] = {"processed", "done", "fetched", "synced", "imported", "exported", "handled"};
-constexpr std::string_view kWorking[] = {"running",   "in_progress", "processing", "started",   "working",  "executing",
-                                         "active",    "syncing",     "importing",  "exporting", "ongoing",  "busy"};
-constexpr std::string_view kWaiting[] = {"starting", "initializing", "connecting", "sending",    "retrying", "finishing",
-                                         "stopping", "cancelling",   "canceling",  "pending",    "queued",   "waiting"};
-constexpr std::string_view kFailed[] = {"failed",  "error",       "failure", "fail",     "errored",
+constexpr std::string_view kWorking[] = {"running", "in_progress", "processing", "started",   "working", "executing",
+                                         "active",  "syncing",     "importing",  "exporting", "ongoing", "busy"};
+constexpr std::string_view kWaiting[] = {"starting", "initializing", "connecting", "sending", "retrying", "finishing",
+                                         "stopping", "cancelling",   "canceling",  "pending", "queued",   "waiting"};
+constexpr std::string_view kFailed[] = {"failed",  "error",       "failure", "fail",      "errored",
                                         "crashed", "interrupted", "aborted", "timed_out", "timeout"};
 
 constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }

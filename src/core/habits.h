@@ -1,8 +1,8 @@
 // Habits: how the columns and statuses of tables of runs are usually called.
 //
-// Where the catalog leaves a choice, adoption takes the first word of these lists, in their order, that fits a column of a
-// suitable type. Names are compared without regard to case and to separators: started_at, startedAt and STARTED_AT are the
-// same word. The README quotes the lists.
+// Where the catalog leaves a choice, adoption takes the first word of these lists, in their order, that fits a column
+// of a suitable type. Names are compared without regard to case and to separators: started_at, startedAt and STARTED_AT
+// are the same word. The README quotes the lists.
 #pragma once
 
 #include "core/wall.h"

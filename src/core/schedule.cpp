@@ -11,7 +11,8 @@ constexpr int kLongestWait = 40 * 366;
 /// Farther from 2000 than any timestamp of PostgreSQL's.
 constexpr Micros kFarthest = Micros{280000} * 366 * kDay;
 
-constexpr std::string_view kMonths[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"};
+constexpr std::string_view kMonths[] = {"jan", "feb", "mar", "apr", "may", "jun",
+                                        "jul", "aug", "sep", "oct", "nov", "dec"};
 constexpr std::string_view kWeekdays[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat"};
 
 struct Field {
@@ -29,8 +30,9 @@ struct Name {
   std::string_view fields;
 };
 
-constexpr Name kNames[] = {{"@yearly", "0 0 1 1 *"},  {"@annually", "0 0 1 1 *"}, {"@monthly", "0 0 1 * *"}, {"@weekly", "0 0 * * 0"},
-                           {"@daily", "0 0 * * *"},   {"@midnight", "0 0 * * *"}, {"@hourly", "0 * * * *"}};
+constexpr Name kNames[] = {{"@yearly", "0 0 1 1 *"}, {"@annually", "0 0 1 1 *"}, {"@monthly", "0 0 1 * *"},
+                           {"@weekly", "0 0 * * 0"}, {"@daily", "0 0 * * *"},    {"@midnight", "0 0 * * *"},
+                           {"@hourly", "0 * * * *"}};
 
 bool is_blank(char c) noexcept { return c == ' ' || c == '\t' || c == '\n'; }
 bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
@@ -165,13 +167,14 @@ Date date_of(std::int64_t days) noexcept {
   const unsigned year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
   const unsigned of_year = of_era - (365 * year + year / 4 - year / 100);
   const unsigned shifted = (5 * of_year + 2) / 153;
-  return {static_cast<int>(shifted < 10 ? shifted + 3 : shifted - 9), static_cast<int>(of_year - (153 * shifted + 2) / 5 + 1)};
+  return {static_cast<int>(shifted < 10 ? shifted + 3 : shifted - 9),
+          static_cast<int>(of_year - (153 * shifted + 2) / 5 + 1)};
 }
 
 bool fits_day(const Schedule &schedule, std::int64_t day) noexcept {
   const Date date = date_of(day);
   if ((schedule.months >> date.month & 1) == 0) return false;
-  const auto weekday = static_cast<int>(((day + 4) % 7 + 7) % 7);   // 1970-01-01 was a Thursday
+  const auto weekday = static_cast<int>(((day + 4) % 7 + 7) % 7);  // 1970-01-01 was a Thursday
   const bool by_week = (schedule.weekdays >> weekday & 1) != 0;
   const bool by_month = (schedule.days >> date.day & 1) != 0 || (schedule.last_day && date_of(day + 1).day == 1);
   return schedule.either_day ? by_week || by_month : by_week && by_month;

@@ -1,5 +1,6 @@
-// Schedules as pg_cron writes them, and when one is due next: five fields ("0 3 * * *"), the usual names ("@daily") and,
-// from pg_cron 1.5 on, "30 seconds". Pure; knows no time zone: the caller turns instants into local times and back.
+// Schedules as pg_cron writes them, and when one is due next: five fields ("0 3 * * *"), the usual names ("@daily")
+// and, from pg_cron 1.5 on, "30 seconds". Pure; knows no time zone: the caller turns instants into local times and
+// back.
 //
 // As in every cron since Vixie's: a day must fit day-of-month and day-of-week where one of the two fields begins with
 // "*", and either of them where none does.
@@ -13,12 +14,12 @@ namespace esg::core {
 struct Schedule {
   std::uint64_t minutes = 0;
   std::uint32_t hours = 0;
-  std::uint32_t days = 0;                   ///< of the month, from 1
-  std::uint16_t months = 0;                 ///< from 1
-  std::uint8_t weekdays = 0;                ///< 0 is Sunday
-  bool last_day = false;                    ///< "$": the last day of the month
-  bool either_day = false;                  ///< day of the month or day of the week, not both
-  std::int32_t every_seconds = 0;           ///< not 0: this long after the last start, whatever the fields
+  std::uint32_t days = 0;          ///< of the month, from 1
+  std::uint16_t months = 0;        ///< from 1
+  std::uint8_t weekdays = 0;       ///< 0 is Sunday
+  bool last_day = false;           ///< "$": the last day of the month
+  bool either_day = false;         ///< day of the month or day of the week, not both
+  std::int32_t every_seconds = 0;  ///< not 0: this long after the last start, whatever the fields
 };
 
 /// Absent for what pg_cron would refuse, for "@reboot" (it has no next time) and for what is not known here.

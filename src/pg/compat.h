@@ -40,6 +40,17 @@ inline bool is_prepared(const VirtualTransactionId &vxid) {
   return TransactionIdIsValid(TwoPhaseGetXidByVirtualXID(vxid, &more));
 }
 
+/// Whether this transaction or session holds a lock of this mode or a stronger one.
+inline bool lock_held_by_me_compat(const LOCKTAG &tag, LOCKMODE mode) {
+#if PG_VERSION_NUM >= 170000
+  return LockHeldByMe(&tag, mode, true);
+#else
+  for (LOCKMODE held = mode; held <= MaxLockMode; ++held)
+    if (LockHeldByMe(&tag, held)) return true;
+  return false;
+#endif
+}
+
 inline bool interval_is_infinite_compat(const Interval *interval) {
 #if PG_VERSION_NUM >= 170000
   return INTERVAL_NOT_FINITE(interval);

@@ -27,9 +27,7 @@ class Rows {
   Rows &add_jsonb(const Jsonb *value) { return add(PointerGetDatum(value), value == nullptr); }
   Rows &add_bool(bool value) { return add(BoolGetDatum(value)); }
   Rows &add_oid(Oid value) { return add(ObjectIdGetDatum(value), !OidIsValid(value)); }
-  Rows &add_int64(const std::optional<int64> &value) {
-    return value ? add(Int64GetDatum(*value)) : add_null();
-  }
+  Rows &add_int64(const std::optional<int64> &value) { return value ? add(Int64GetDatum(*value)) : add_null(); }
   Rows &add_instant(const std::optional<core::Micros> &value) {
     return value ? add(TimestampTzGetDatum(*value)) : add_null();
   }

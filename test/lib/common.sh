@@ -44,9 +44,13 @@ cleanup() {
     set +e
     [ -z "$STEP_PID" ] || end_step
     [ -z "${APT_LOG:-}" ] || rm -f "$APT_LOG"
-    if [ -n "$WORK" ] && [ -d "$WORK" ] && [ -z "$KEEP" ]; then
-        stop_all_clusters
-        rm -rf "$WORK"
+    if [ -n "$WORK" ] && [ -d "$WORK" ]; then
+        if [ -z "$KEEP" ]; then
+            stop_all_clusters
+            rm -rf "$WORK"
+        elif [ "$status" != 0 ]; then
+            say "Everything is left in $WORK, with what runs in it"
+        fi
     fi
     exit "$status"
 }

@@ -31,9 +31,9 @@ INSERT INTO key_char VALUES ('padded', 'running', now() - interval '2 hours');
 INSERT INTO key_domain VALUES (7, 'running', now() - interval '2 hours');
 SELECT relation, run_key FROM sync_guard.settings AS s,
     LATERAL (SELECT run_key FROM sync_guard.stale_syncs(relation => s.relation)) AS r
-WHERE relation_name LIKE 'axes.key_%' ORDER BY relation_name;
+WHERE relation_name LIKE 'axes.key_%' ORDER BY relation_name COLLATE "C";
 SELECT relation, r.runs, r.rows -> 0 ->> 'status' AS status
-FROM sync_guard.settings AS s, LATERAL axes.reaped(s.relation) AS r WHERE relation_name LIKE 'axes.key_%' ORDER BY relation_name;
+FROM sync_guard.settings AS s, LATERAL axes.reaped(s.relation) AS r WHERE relation_name LIKE 'axes.key_%' ORDER BY relation_name COLLATE "C";
 
 -- The primary key first; else a unique index on one NOT NULL column, by the usual names.
 CREATE TABLE key_second (pk timestamptz PRIMARY KEY, sync_id text NOT NULL UNIQUE, other integer NOT NULL UNIQUE,
@@ -70,7 +70,7 @@ SELECT sync_guard.guard_table('status_letter');
 SELECT sync_guard.guard_table('status_letter', status_column => 'jlgstatus', live_statuses => '{r}', failed_status => 'd');
 SELECT sync_guard.guard_table('"Quoted Runs"', status_column => 'Run.Status', live_statuses => ARRAY['it''s "running"\'], failed_status => 'it''s failed');
 SELECT relation, key_column, status_column, live_statuses, failed_status, start_column FROM sync_guard.settings
-WHERE relation IN ('status_enum'::regclass, 'status_domain', 'status_enum_domain', 'status_char', 'status_letter', '"Quoted Runs"') ORDER BY relation_name;
+WHERE relation IN ('status_enum'::regclass, 'status_domain', 'status_enum_domain', 'status_char', 'status_letter', '"Quoted Runs"') ORDER BY relation_name COLLATE "C";
 INSERT INTO status_enum VALUES (1, 'In Progress', now() - interval '2 hours'), (2, 'PENDING', now() - interval '3 hours'), (3, 'DONE', now());
 INSERT INTO status_domain VALUES (1, 'queued', now() - interval '2 hours');
 INSERT INTO status_enum_domain VALUES (1, 'In Progress', now() - interval '2 hours');
@@ -79,7 +79,7 @@ INSERT INTO status_letter VALUES (1, 'r', now() - interval '2 hours'), (2, 'i', 
 INSERT INTO "Quoted Runs" VALUES (1, DEFAULT, now() - interval '2 hours');
 SELECT relation, r.runs, jsonb_path_query_array(r.rows, '$[*].*') @? '$[*] ? (@ like_regex "(?i)^ *(error|failed|d|it.s failed) *$")' AS failed
 FROM sync_guard.settings AS s, LATERAL axes.reaped(s.relation) AS r
-WHERE relation_name ~ '^axes.("Q|status_)' ORDER BY relation_name;
+WHERE relation_name ~ '^axes.("Q|status_)' ORDER BY relation_name COLLATE "C";
 SELECT id, state FROM status_enum ORDER BY id;
 SELECT id, status FROM status_char ORDER BY id;
 -- Only a waiting word is known: there will be a working one, written alike. The rows say which, where they do.
@@ -94,7 +94,7 @@ CREATE TABLE status_open (id int PRIMARY KEY, status text, started_at timestampt
 CREATE TABLE status_cancelled (id int PRIMARY KEY, status text CHECK (status IN ('running', 'success', 'cancelled')), started_at timestamptz);
 SELECT sync_guard.guard_table(t) FROM unnest('{status_waiting,status_rows,status_index,status_closed}'::regclass[]) AS t;
 SELECT relation, live_statuses, failed_status FROM sync_guard.settings
-WHERE relation IN ('status_waiting'::regclass, 'status_rows', 'status_index', 'status_closed') ORDER BY relation_name;
+WHERE relation IN ('status_waiting'::regclass, 'status_rows', 'status_index', 'status_closed') ORDER BY relation_name COLLATE "C";
 SELECT sync_guard.guard_table('status_open');
 SELECT sync_guard.guard_table('status_cancelled');
 SELECT sync_guard.guard_table('status_open', live_statuses => '{running}');
@@ -118,7 +118,7 @@ CREATE TABLE ends_generated (id int PRIMARY KEY, status text DEFAULT 'running', 
 CREATE TABLE ends_nowhere (id int PRIMARY KEY, status text DEFAULT 'running', started_at timestamp);
 SELECT sync_guard.guard_table(t) FROM unnest('{ends,ends_interval,ends_numeric,ends_integer,ends_float,ends_generated,ends_nowhere}'::regclass[]) AS t;
 SELECT relation, start_column, end_column, duration_column, error_column, activity_column, updated_column
-FROM sync_guard.settings WHERE relation_name LIKE 'axes.ends%' ORDER BY relation_name;
+FROM sync_guard.settings WHERE relation_name LIKE 'axes.ends%' ORDER BY relation_name COLLATE "C";
 INSERT INTO ends (id, started_at, errors) VALUES (1, clock_timestamp() AT TIME ZONE 'UTC' - interval '2 hours', '{"code":1}');
 INSERT INTO ends_interval (id, start_time, last_error) VALUES (1, clock_timestamp() - interval '2 hours', 'was here before');
 INSERT INTO ends_numeric (id, created_at) VALUES (1, clock_timestamp() AT TIME ZONE 'UTC' - interval '2 hours');
@@ -126,7 +126,7 @@ INSERT INTO ends_integer (id, started) VALUES (1, clock_timestamp() AT TIME ZONE
 INSERT INTO ends_float (id, begun_at) VALUES (1, clock_timestamp() AT TIME ZONE 'UTC' - interval '2 hours');
 INSERT INTO ends_generated (id, started_at) VALUES (1, clock_timestamp() AT TIME ZONE 'UTC' - interval '2 hours');
 INSERT INTO ends_nowhere (id, started_at) VALUES (1, clock_timestamp() AT TIME ZONE 'UTC' - interval '2 hours');
-SELECT relation, r.runs FROM sync_guard.settings AS s, LATERAL axes.reaped(s.relation) AS r WHERE relation_name LIKE 'axes.ends%' ORDER BY relation_name;
+SELECT relation, r.runs FROM sync_guard.settings AS s, LATERAL axes.reaped(s.relation) AS r WHERE relation_name LIKE 'axes.ends%' ORDER BY relation_name COLLATE "C";
 SELECT status, clock_timestamp() - finished_at < '1 minute' AS ended_now, duration_ms BETWEEN 7200000 AND 7260000 AS took, errors::jsonb -> 0 AS first_error,
        json_array_length(errors), modified_at = finished_at AS touched FROM ends;
 SELECT status, clock_timestamp() AT TIME ZONE 'UTC' - end_time < '1 minute' AS ended_now, elapsed BETWEEN '2 hours' AND '2:01' AS took, last_error FROM ends_interval;
@@ -148,7 +148,7 @@ CREATE TABLE names_no_start (id int PRIMARY KEY, status text DEFAULT 'running', 
 CREATE TABLE names_no_status (id int PRIMARY KEY, phase text DEFAULT 'running', note text, started_at timestamptz);
 SELECT sync_guard.guard_table(t) FROM unnest('{names_order,names_endings}'::regclass[]) AS t;
 SELECT relation, status_column, start_column, end_column, activity_column, updated_column
-FROM sync_guard.settings WHERE relation_name LIKE 'axes.names_%' ORDER BY relation_name;
+FROM sync_guard.settings WHERE relation_name LIKE 'axes.names_%' ORDER BY relation_name COLLATE "C";
 SELECT sync_guard.guard_table('names_several');
 SELECT sync_guard.guard_table('names_no_start');
 SELECT sync_guard.guard_table('names_no_status');

@@ -20,7 +20,7 @@ DECLARE
                            WHERE relation = 'options.emag_sync_logs'::regclass), '{}');
 BEGIN
     RETURN QUERY SELECT key, w.settings ->> key, now ->> key FROM options.was AS w, jsonb_object_keys(w.settings || now) AS key
-        WHERE w.settings -> key IS DISTINCT FROM now -> key ORDER BY key;
+        WHERE w.settings -> key IS DISTINCT FROM now -> key ORDER BY key COLLATE "C";
     UPDATE options.was SET settings = now;
 END $$;
 -- Every option at once.

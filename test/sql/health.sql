@@ -117,6 +117,11 @@ DROP TRIGGER zzz_emag_sync_guard_watch ON health.runs;
 SELECT severity, problem, detail FROM health.problems('health.runs');
 SELECT sync_guard.repair_triggers('health.runs') > 0 AS repaired;
 SELECT count(*) FROM health.problems('health.runs');
+-- An application's trigger that has the last word is not the guard's to mend.
+CREATE FUNCTION health.last_word() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER zzzz_last BEFORE UPDATE ON health.runs FOR EACH ROW EXECUTE FUNCTION health.last_word();
+SELECT severity, problem, detail FROM health.problems('health.runs');
+DROP TRIGGER zzzz_last ON health.runs;
 ALTER TABLE health.runs RENAME COLUMN completed_at TO ended_at;
 SELECT severity, problem, detail FROM health.problems('health.runs');
 ALTER TABLE health.runs RENAME COLUMN ended_at TO completed_at;
@@ -134,6 +139,14 @@ ALTER TABLE health.runs DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE health.runs SET UNLOGGED;
 SELECT * FROM health.problems('health.runs');
 ALTER TABLE health.runs SET LOGGED;
+-- A subscriber's copy; the subscription is made without a publisher.
+BEGIN;
+SET LOCAL client_min_messages = error;
+CREATE SUBSCRIPTION regress_esg_health CONNECTION 'dbname=none' PUBLICATION none WITH (connect = false, slot_name = NONE);
+INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)
+SELECT oid, 'health.runs'::regclass, 'r' FROM pg_subscription WHERE subname = 'regress_esg_health';
+SELECT * FROM health.problems('health.runs');
+ROLLBACK;
 
 --
 -- Indexes: what is said is what the planner does
@@ -194,6 +207,13 @@ SELECT severity, problem, hint FROM health.problems('health."Sync Runs"');
 CREATE INDEX ON health."Sync Runs" ("startedAt");
 CREATE INDEX ON health."Sync Runs" ("startedAt") WHERE "State" IN ('Queued', 'Running');
 SELECT count(*) FROM health.problems('health."Sync Runs"');
+
+-- Without any time there is nothing to judge by.
+CREATE TABLE health.timeless (id integer PRIMARY KEY, status text);
+CREATE INDEX ON health.timeless (status);
+SELECT sync_guard.guard_table('health.timeless', live_statuses => '{running}', failed_status => 'failed', scope_columns => '{}',
+                              start_column => '');
+SELECT * FROM health.problems('health.timeless');
 
 -- Partitions: each needs one, unless its bounds say enough.
 CREATE TABLE health.by_status (

@@ -86,6 +86,11 @@ SELECT sync_guard.schedule_reaping('0 5 29 2 *') <> :id AS own_job;
 SELECT job_name, schedule, role FROM sync_guard.reaping_schedule;
 RESET ROLE;
 SELECT job_name, schedule, role = current_user AS mine FROM sync_guard.reaping_schedule ORDER BY schedule;
+-- Another role's job, which reaps what that role may, is no superuser's to change by its name alone.
+SELECT sync_guard.unschedule_reaping();
+SELECT sync_guard.unschedule_reaping();
+SELECT sync_guard.schedule_reaping('0 6 29 2 *') AS id \gset
+SELECT schedule, role = current_user AS mine FROM sync_guard.reaping_schedule ORDER BY schedule;
 SET ROLE regress_esg_schedule_app;
 SELECT sync_guard.unschedule_reaping(), sync_guard.unschedule_reaping();
 RESET ROLE;

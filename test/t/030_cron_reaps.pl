@@ -76,7 +76,8 @@ is(sql("SELECT count(*) FROM sync_guard.guard_health WHERE detail LIKE '%job $wo
 
 # With the broken one gone and one of the superuser's, which may reap everything, all is well.
 is(sql('SET ROLE broken; SELECT sync_guard.unschedule_reaping()'), 't', 'the role takes its job away');
-sql('SELECT sync_guard.schedule_reaping()');
+(undef, undef, $stderr) = $node->psql('postgres', 'SELECT sync_guard.schedule_reaping()');
+like($stderr, qr/NOTICE:  role "worker" has a job that reaps here too: job $worker_job, "\* \* \* \* \*"/, 'a superuser is told of the job of another');
 ok(until_true("SELECT status = 'failed' FROM ours WHERE id = $dead"), 'the superuser\'s job reaps the other table');
 is(sql("SELECT status FROM ours WHERE id = $live"), 'running', 'and leaves the live run alone');
 ok(until_true("SELECT count(*) = 2 FROM sync_guard.reaping_schedule WHERE last_status = 'succeeded'"), 'both jobs have succeeded');

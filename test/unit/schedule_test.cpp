@@ -125,11 +125,40 @@ TEST(NextRun, IsAbsentBeyondAllTimestamps) {
 }
 
 TEST(ParseSchedule, RefusesWhatIsNone) {
-  for (const char *text :
-       {"", " ", "*", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *",
-        "* * * 0 *", "* * * * 8", "*/0 * * * *", "5/10 * * * *", "-5 * * * *", "5- * * * *", "1,,2 * * * *", "1, * * * *",
-        "a * * * *", "monday * * * *", "* * * * monday", "* * * foo *", "12345 * * * *", "0 seconds", "60 seconds",
-        "5 minutes", "seconds", "5 seconds now", "@reboot", "@noon", "@daily now", "0 0 $,1 * *", "$ * * * *", "every minute"})
+  for (const char *text : {"",
+                           " ",
+                           "*",
+                           "* * * *",
+                           "* * * * * *",
+                           "60 * * * *",
+                           "* 24 * * *",
+                           "* * 0 * *",
+                           "* * 32 * *",
+                           "* * * 13 *",
+                           "* * * 0 *",
+                           "* * * * 8",
+                           "*/0 * * * *",
+                           "5/10 * * * *",
+                           "-5 * * * *",
+                           "5- * * * *",
+                           "1,,2 * * * *",
+                           "1, * * * *",
+                           "a * * * *",
+                           "monday * * * *",
+                           "* * * * monday",
+                           "* * * foo *",
+                           "12345 * * * *",
+                           "0 seconds",
+                           "60 seconds",
+                           "5 minutes",
+                           "seconds",
+                           "5 seconds now",
+                           "@reboot",
+                           "@noon",
+                           "@daily now",
+                           "0 0 $,1 * *",
+                           "$ * * * *",
+                           "every minute"})
     EXPECT_FALSE(parse_schedule(text)) << text;
 }
 
