@@ -43,6 +43,8 @@ struct Choice {
   bool named[kOptionCount] = {};  ///< by the caller, in this call
   bool open[kOptionCount] = {};   ///< to be found: first call and not named, or named in `reset`
   bool adopted = false;           ///< the table was guarded before this call
+  const List *ended = NIL;        ///< C strings: the statuses in sight that are not live
+  bool ended_known = false;       ///< `ended` was found in this call
 
   /// A column option's name; null where it is none.
   [[nodiscard]] const char *column(Option option) const;

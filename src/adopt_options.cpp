@@ -173,22 +173,26 @@ void take_reset(FunctionCallInfo fcinfo, Choice *choice) {
 
 void add_values(pg::Statement *statement, const Choice &choice) {
   for (int i = 0; i < kOptionCount; ++i) statement->add(kSpecs[i].type, choice.value[i], choice.null[i]);
+  auto **ended = static_cast<const char **>(palloc(sizeof(char *) * Max(list_length(choice.ended), 1)));
+  for (int i = 0; i < list_length(choice.ended); ++i) ended[i] = static_cast<char *>(list_nth(choice.ended, i));
+  statement->add(TEXTARRAYOID, pg::text_array(ended, list_length(choice.ended)), !choice.ended_known);
 }
 
-/// The statement that stores a choice: the options are its parameters from $3 on.
+/// The statement that stores a choice: the options are its parameters from $3 on, then the ended statuses.
 char *store_sql(const Choice &choice) {
   StringInfoData sql;
   initStringInfo(&sql);
   if (choice.adopted) {
     appendStringInfoString(&sql, "UPDATE sync_guard.settings SET relation_name = $2");
     for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s = $%d", kSpecs[i].name, i + 3);
-    appendStringInfoString(&sql, " WHERE relation OPERATOR(pg_catalog.=) $1");
+    appendStringInfo(&sql, ", ended_statuses = COALESCE($%d, ended_statuses) WHERE relation OPERATOR(pg_catalog.=) $1",
+                     kOptionCount + 3);
   } else {
     appendStringInfoString(&sql, "INSERT INTO sync_guard.settings (relation, relation_name");
     for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", %s", kSpecs[i].name);
-    appendStringInfoString(&sql, ", adopted_at, adopted_by) VALUES ($1, $2");
-    for (int i = 0; i < kOptionCount; ++i) appendStringInfo(&sql, ", $%d", i + 3);
-    appendStringInfo(&sql, ", pg_catalog.clock_timestamp(), $%d) ON CONFLICT DO NOTHING", kOptionCount + 3);
+    appendStringInfoString(&sql, ", ended_statuses, adopted_at, adopted_by) VALUES ($1, $2");
+    for (int i = 0; i <= kOptionCount; ++i) appendStringInfo(&sql, ", $%d", i + 3);
+    appendStringInfo(&sql, ", pg_catalog.clock_timestamp(), $%d) ON CONFLICT DO NOTHING", kOptionCount + 4);
   }
   return sql.data;
 }

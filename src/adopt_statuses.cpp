@@ -149,14 +149,21 @@ void choose_live(const Subject &subject, const Known &known, Choice *choice) {
   choice->set_strings(kLiveStatuses, live);
 }
 
-void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
-  const List *live = choice->strings(kLiveStatuses);
-  List *others = NIL;
+/// The known statuses that are not live.
+List *others(const Known &known, const Choice &choice) {
+  const List *live = choice.strings(kLiveStatuses);
+  List *found = NIL;
   ListCell *cell;
   foreach (cell, known.statuses)
-    if (!contains(live, static_cast<char *>(lfirst(cell)))) others = lappend(others, lfirst(cell));
-  const List *failed = usual(others, core::failed_statuses());
-  if (failed == NIL && known.closed) ambiguous(subject, "which status is that of a failed run", kFailedStatus, others);
+    if (!contains(live, static_cast<char *>(lfirst(cell)))) found = lappend(found, lfirst(cell));
+  return found;
+}
+
+void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
+  const List *live = choice->strings(kLiveStatuses);
+  const List *ended = others(known, *choice);
+  const List *failed = usual(ended, core::failed_statuses());
+  if (failed == NIL && known.closed) ambiguous(subject, "which status is that of a failed run", kFailedStatus, ended);
   choice->set_text(kFailedStatus, failed != NIL ? static_cast<char *>(linitial(failed))
                                                 : assumed(static_cast<char *>(linitial(live)), "failed"));
 }
@@ -164,13 +171,17 @@ void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
 }  // namespace
 
 void find_statuses(const Subject &subject, Choice *choice) {
-  if (!choice->open[kLiveStatuses] && !choice->open[kFailedStatus]) return;
+  const bool stands = choice->adopted && !choice->named[kStatusColumn] && !choice->named[kLiveStatuses] &&
+                      !choice->named[kFailedStatus] && !choice->open[kLiveStatuses] && !choice->open[kFailedStatus];
+  if (stands) return;
   const Column column = find_column(subject.relation, choice->column(kStatusColumn));
   const pg::Identity identity = look_as(subject.owner);
   const Known known = known_statuses(subject, *choice, column);
   pg::restore(identity);
   if (choice->open[kLiveStatuses]) choose_live(subject, known, choice);
   if (choice->open[kFailedStatus]) choose_failed(subject, known, choice);
+  choice->ended = others(known, *choice);
+  choice->ended_known = true;
 }
 
 }  // namespace esg::adopt

@@ -99,17 +99,18 @@ bool may_see_others(const Guarded &g) {
   return table != nullptr && may_read(*table) && !row_security_applies(*table);
 }
 
-[[noreturn]] void refuse_second(const Guarded &g, const Run &holder) {
+/// ERROR; on a table that is only observed a WARNING.
+void refuse_second(const Guarded &g, const Run &holder) {
   char words[160];
   core::describe(holder.judgement, words, sizeof words);
   const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
-  ereport(ERROR, errcode(kScopeRunning), errmsg("a run of this scope of table %s is running already", g.name),
+  ereport(g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
+          errmsg("a run of this scope of table %s is running already", g.name),
           may_see_others(g) ? errdetail("Run %s is %s since %s: %s.", holder.key, holder.status, since, words) : 0,
           holder.started || holder.active
               ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
               : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
                         "time or another status."));
-  pg_unreachable();
 }
 
 /// Locks a relation for reading; ERROR SY002 where somebody is in the way, so that the application's statement never waits.
@@ -169,7 +170,7 @@ char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *
 }
 
 void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
-  lock_scope(g, scope);
+  if (g.mode == Mode::kGuard) lock_scope(g, scope);
   lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
   CommandCounterIncrement();

@@ -142,17 +142,6 @@ Node *expected_condition(const Guarded &g, Relation relation, Kind kind) {
   return condition;
 }
 
-/// The first status of the settings that the column's enum type does not know (any more); null where there is none.
-const char *unknown_label(const Guarded &g) {
-  if (!type_is_enum(g.status.type)) return nullptr;
-  const auto known = [&g](const char *status) {
-    return SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(g.status.type), CStringGetDatum(status));
-  };
-  for (int i = 0; i < g.live_count; ++i)
-    if (!known(g.live[i])) return g.live[i];
-  return known(g.failed) ? nullptr : g.failed;
-}
-
 bool goes_with_extension(Oid trigger) {
   return list_member_oid(getAutoExtensionsOfObject(TriggerRelationId, trigger), pg::extension_id());
 }
@@ -214,20 +203,9 @@ List *order_problems(List *problems, Oid relation, bool is_partition) {
 }
 
 List *table_problems(List *problems, const Guarded &g, Relation relation) {
-  const char *label = g.status.exists() ? unknown_label(g) : nullptr;
   for (int i = 0; i < kKinds; ++i) {
     const Kind kind = static_cast<Kind>(i);
     const Found found = find_trigger(g.table, kSpecs[i].name);
-    if (found.exists() && label != nullptr) {
-      problems =
-          add(problems, g.table, kSpecs[i].name,
-              psprintf("cannot be checked: the settings name a status \"%s\" that its type does not know", label),
-              psprintf("Name the statuses anew: SELECT sync_guard.guard_table(%s, live_statuses => …, failed_status "
-                       "=> …);",
-                       quote_literal_cstr(g.name)),
-              false);
-      continue;
-    }
     const char *problem = !found.exists()      ? "is missing"
                           : g.status.exists() ? difference(g, relation, kind, found)
                                               : nullptr;

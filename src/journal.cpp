@@ -85,7 +85,7 @@ constexpr const char *kStanding =
     " AND j.event OPERATOR(pg_catalog.<>) 'late_finish' ORDER BY j.id DESC LIMIT 1";
 
 constexpr const char *kObserved =
-    "SELECT k.key FROM pg_catalog.unnest($2) AS k (key)"
+    "SELECT k.n FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, n)"
     " WHERE (SELECT j.event FROM sync_guard.journal AS j"
     " WHERE j.relation OPERATOR(pg_catalog.=) $1 AND j.run_key OPERATOR(pg_catalog.=) k.key"
     " AND j.event OPERATOR(pg_catalog.<>) 'late_finish' ORDER BY j.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'would_reap'";
@@ -154,17 +154,17 @@ Standing standing_of(const Guarded &g, const char *key) {
   return standing;
 }
 
-List *already_observed(const Guarded &g, Datum keys) {
+const bool *already_observed(const Guarded &g, Datum keys, int count) {
   pg::Statement query(kObserved);
   query.add_oid(g.table).add(TEXTARRAYOID, keys);
-  const MemoryContext context = CurrentMemoryContext;
+  auto *observed = static_cast<bool *>(palloc0(sizeof(bool) * Max(count, 1)));
   const pg::Identity before = pg::become_extension_owner();
   pg::spi_begin();
   const uint64 rows = pg::spi_run(query, pg::Access::kRead);
-  List *observed = NIL;
-  const MemoryContext inner = MemoryContextSwitchTo(context);
-  for (uint64 i = 0; i < rows; ++i) observed = lappend(observed, pg::spi_text(i, 1, context));
-  MemoryContextSwitchTo(inner);
+  for (uint64 i = 0; i < rows; ++i) {
+    bool is_null;
+    observed[DatumGetInt64(pg::spi_datum(i, 1, &is_null)) - 1] = true;
+  }
   pg::spi_end();
   pg::restore(before);
   return observed;

@@ -41,8 +41,8 @@ struct Standing {
 /// The run's newest reaping that nothing has undone since.
 Standing standing_of(const Guarded &g, const char *key);
 
-/// Those of `keys` whose newest reaping line is an open would_reap; a List of C strings.
-List *already_observed(const Guarded &g, Datum keys);
+/// Which of `keys` (text[] of `count`) have an open would_reap as their newest line: a flag for each.
+const bool *already_observed(const Guarded &g, Datum keys, int count);
 
 /// By what the guard was called: pg_cron, or call.
 const char *calling_path();

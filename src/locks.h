@@ -1,7 +1,8 @@
 // The guard's own lock classes, apart from every advisory lock of an application.
 //
 // They are locks of the advisory kind (LOCKTAG_ADVISORY in USER_LOCKMETHOD) with a class number of their own in the
-// fourth field, where pg_advisory_lock puts 1 or 2; pg_locks shows it as objsubid. src/README.md has the lock table.
+// fourth field, where pg_advisory_lock puts 1 or 2; pg_locks shows it as objsubid, a smallint. src/README.md has the lock
+// table.
 #pragma once
 
 #include "pg/prelude.h"
@@ -9,7 +10,7 @@
 namespace esg {
 
 enum class LockClass : uint16 {
-  kScope = 0xE501,                ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
+  kScope = 0x6501,                ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
 };
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);

@@ -25,7 +25,7 @@ struct Tally {
   const char *scope;  ///< as jsonb prints it; empty where the table has none
   int64 running;
   int64 stuck;
-  int64 finished[2];
+  int64 succeeded[2];
   int64 failed[2];
   int64 reaped[2];
   std::optional<core::Micros> last_started;
@@ -55,7 +55,7 @@ void add(Tally &to, const Tally &from) {
   to.running += from.running;
   to.stuck += from.stuck;
   for (int i = 0; i < 2; ++i) {
-    to.finished[i] += from.finished[i];
+    to.succeeded[i] += from.succeeded[i];
     to.failed[i] += from.failed[i];
     to.reaped[i] += from.reaped[i];
   }
@@ -138,7 +138,7 @@ void count_ended(const Guarded &g, core::Micros now, Tallies &tallies) {
     MemoryContextSwitchTo(inner);
     const bool success = core::tells_success(status, g.failed);
     for (int span = 0; span < 2; ++span)
-      (success ? tally.finished : tally.failed)[span] = DatumGetInt64(pg::spi_datum(i, 3 + span, &is_null));
+      (success ? tally.succeeded : tally.failed)[span] = DatumGetInt64(pg::spi_datum(i, 3 + span, &is_null));
     Datum value = pg::spi_datum(i, 5, &is_null);
     tally.last_started = instant_of(g.start, value, is_null, g.zone);
     tally.last_state = status;
@@ -179,7 +179,7 @@ void put_tally(pg::Rows &rows, const Guarded &g, const Tally &tally) {
   else rows.add(DirectFunctionCall1(jsonb_in, CStringGetDatum(tally.scope)));
   rows.add_int64(tally.running).add_int64(tally.stuck);
   for (int span = 0; span < 2; ++span)
-    rows.add_int64(tally.finished[span]).add_int64(tally.failed[span]).add_int64(tally.reaped[span]);
+    rows.add_int64(tally.succeeded[span]).add_int64(tally.failed[span]).add_int64(tally.reaped[span]);
   rows.add_instant(tally.last_started).add_text(tally.last_state).add_instant(tally.last_success).put();
 }
 

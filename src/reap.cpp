@@ -198,15 +198,11 @@ void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *ca
 void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
   auto **runs = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
   for (int i = 0; i < dead.count; ++i) runs[i] = &dead.items[i];
-  const List *known = already_observed(g, keys_of(runs, dead.count));
+  const bool *known = already_observed(g, keys_of(runs, dead.count), dead.count);
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * Max(dead.count, 1)));
   int count = 0;
-  for (int i = 0; i < dead.count; ++i) {
-    bool is_known = false;
-    ListCell *cell;
-    foreach (cell, known) is_known = is_known || strcmp(static_cast<char *>(lfirst(cell)), dead.items[i].key) == 0;
-    if (!is_known) lines[count++] = line_of(g, dead.items[i], call.question, reason_of(g, dead.items[i]));
-  }
+  for (int i = 0; i < dead.count; ++i)
+    if (!known[i]) lines[count++] = line_of(g, dead.items[i], call.question, reason_of(g, dead.items[i]));
   write_journal({&g, Event::kWouldReap, call.question.now, call.path, call.role}, lines, count);
   tally->observed += count;
 }
@@ -379,21 +375,20 @@ ESG_SQL_FUNCTION(stale_syncs);
 
 namespace esg {
 
-static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
-  const ReapCall call = reap_call(fcinfo, 0, 2, 3);
-  const Oid relation = relation_argument(fcinfo, 1);
-  PreventCommandIfReadOnly("reap_stale_syncs()");
-  PreventCommandDuringRecovery("reap_stale_syncs()");
-  if (!guard_enabled()) {
-    ereport(NOTICE, errmsg("nothing is reaped: emag_sync_guard.enabled is off"));
-    PG_RETURN_INT64(0);
-  }
+namespace {
+
+/// A reaping is under way in this session: a trigger that it fires must not begin another, for each run once more.
+bool reaping = false;
+
+int64 reap_tables(Oid relation, const ReapCall &call) {
   const int level = limit_lock_waits();
   Tally tally;
   int forbidden = 0;
   ListCell *cell;
   foreach (cell, readable_tables(relation, true, IfLocked::kSkip)) {
     const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+    // A trigger of a table before it may have dropped it.
+    if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(g.table))) continue;
     if (!may_reap(g)) {
       if (OidIsValid(relation)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relation));
       ++forbidden;
@@ -418,7 +413,29 @@ static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
                                   forbidden));
   report(tally);
   AtEOXact_GUC(false, level);
-  PG_RETURN_INT64(tally.reaped);
+  return tally.reaped;
+}
+
+}  // namespace
+
+static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
+  const ReapCall call = reap_call(fcinfo, 0, 2, 3);
+  const Oid relation = relation_argument(fcinfo, 1);
+  PreventCommandIfReadOnly("reap_stale_syncs()");
+  PreventCommandDuringRecovery("reap_stale_syncs()");
+  if (!guard_enabled() || reaping) {
+    ereport(NOTICE, reaping ? errmsg("nothing is reaped: this is called by a trigger that a reaping fired")
+                            : errmsg("nothing is reaped: emag_sync_guard.enabled is off"));
+    PG_RETURN_INT64(0);
+  }
+  volatile int64 reaped = 0;
+  reaping = true;
+  PG_TRY();
+  { reaped = reap_tables(relation, call); }
+  PG_FINALLY();
+  { reaping = false; }
+  PG_END_TRY();
+  PG_RETURN_INT64(reaped);
 }
 
 static Datum stale_syncs(FunctionCallInfo fcinfo) {

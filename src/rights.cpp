@@ -174,6 +174,8 @@ List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
     }
     // Who may not read a table learns nothing of it, not even whether it is guarded.
     const Guarded *g = guarded(relation);
+    // A partition stands for its table, whose columns have the numbers that privileges are granted on.
+    if (g != nullptr && g->table != relation) g = guarded(relation = g->table);
     const char *name = get_rel_name(relation);
     if (name != nullptr && (g != nullptr ? !may_read(*g) : !may_select(relation)))
       aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
@@ -189,7 +191,11 @@ List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
     auto *g = static_cast<Guarded *>(lfirst(cell));
     if (may_read(*g)) {
       // From here on the table is what its settings were resolved against.
-      LockRelationOid(g->table, AccessShareLock);
+      if (!skip) LockRelationOid(g->table, AccessShareLock);
+      else if (!ConditionalLockRelationOid(g->table, AccessShareLock)) {
+        busy = lappend_oid(busy, g->table);
+        continue;
+      }
       g = guarded(g->table);
       if (g == nullptr) continue;
     }

@@ -14,7 +14,7 @@ enum SettingsColumn : int {
   kRelation = 1, kRelationName, kKeyColumn, kStatusColumn, kLiveStatuses, kFailedStatus, kStartColumn, kEndColumn,
   kDurationColumn, kErrorColumn, kActivityColumn, kUpdatedColumn, kDoneColumn, kTotalColumn, kScopeColumns,
   kScopeOverlaps, kSummaryColumns, kTimeZone, kMaxSilence, kMaxAge, kMaxStall, kExclusive, kExclusiveStatuses,
-  kTransitions, kLateFinish, kMode, kPausedUntil, kAdoptedAt, kAdoptedBy
+  kTransitions, kLateFinish, kMode, kPausedUntil, kAdoptedAt, kAdoptedBy, kEndedStatuses
 };
 
 /// A cached answer for one relation. Dropped ones stay until the transaction ends: a caller may still hold them.
@@ -44,7 +44,7 @@ void invalidate(Datum, Oid relid) noexcept {
     if (is_about(*entry, relid)) entry->valid = false;
 }
 
-/// Names are cached too, and a schema's new name is told to no relation.
+/// Names are cached too, and a schema's new name is told to no relation; nor is that of an enum's value.
 void invalidate_all(Datum, int, uint32) noexcept { invalidate(Datum(0), InvalidOid); }
 
 void free_retired(XactEvent event, void *) noexcept {
@@ -141,6 +141,17 @@ void require_time(Guarded &g, const Column &column) {
 void require_integer(Guarded &g, const Column &column) {
   if (column.exists() && column.type != INT2OID && column.type != INT4OID && column.type != INT8OID)
     break_because(g, "column \"%s\" is not an integer", column.name);
+}
+
+/// A status that its enum does not know any more would be taken for another one's end.
+void require_labels(Guarded &g) {
+  if (!g.status.exists() || !type_is_enum(g.status.type)) return;
+  const auto require = [&g](const char *status) {
+    if (!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(g.status.type), CStringGetDatum(status)))
+      break_because(g, "the type of the status column has no value \"%s\"", status);
+  };
+  for (int i = 0; i < g.live_count; ++i) require(g.live[i]);
+  require(g.failed);
 }
 
 int scope_position(const Guarded &g, const char *name) {
@@ -258,6 +269,8 @@ void load_row(Guarded &g, Relation relation, const Row &row) {
 
   g.live = row.strings(kLiveStatuses, TEXTOID, &g.live_count);
   g.failed = row.string(kFailedStatus);
+  g.ended = row.strings(kEndedStatuses, TEXTOID, &g.ended_count);
+  require_labels(g);
   g.exclusive_statuses = row.strings(kExclusiveStatuses, TEXTOID, &g.exclusive_count);
   if (g.exclusive_count == 0) {
     g.exclusive_statuses = g.live;
@@ -458,7 +471,7 @@ const Guarded &guarded_or_error(Oid relid) {
   if (g->broken != nullptr)
     ereport(ERROR, errcode(kBadOption), errmsg("the settings of table %s do not fit it any more", g->name),
             errdetail("%s.", g->broken),
-            errhint("Name the right column in sync_guard.guard_table(), or restore it."));
+            errhint("Name what is there now in sync_guard.guard_table(), or restore what was."));
   return *g;
 }
 
@@ -491,6 +504,8 @@ List *all_guarded(List **busy) {
       continue;
     }
     Guarded *g = guarded(lfirst_oid(cell));
+    // For the load alone: whether the caller may lock the table is not known here.
+    if (busy != nullptr) UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
     if (g != nullptr && g->table == lfirst_oid(cell)) tables = lappend(tables, g);
   }
   list_sort(tables, by_name);
@@ -509,6 +524,7 @@ List *orphaned_settings() {
 void settings_load() {
   CacheRegisterRelcacheCallback(invalidate, 0);
   CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, 0);
+  CacheRegisterSyscacheCallback(ENUMOID, invalidate_all, 0);
   RegisterXactCallback(free_retired, nullptr);
 }
 

@@ -54,6 +54,8 @@ struct Guarded {
   int exclusive_count = 0;
   const char **exclusive_statuses = nullptr;
   const char *failed = nullptr;
+  int ended_count = 0;
+  const char **ended = nullptr;   ///< further statuses that are known to be an end
   DurationUnit duration_unit = DurationUnit::kSeconds;
   ErrorFormat error_format = ErrorFormat::kText;
 
@@ -78,6 +80,11 @@ struct Guarded {
     for (int i = 0; i < live_count; ++i)
       if (status_text == live[i]) return true;
     return false;
+  }
+  [[nodiscard]] bool is_end(std::string_view status_text) const {
+    for (int i = 0; i < ended_count; ++i)
+      if (status_text == ended[i]) return true;
+    return status_text == failed || core::tells_end(status_text);
   }
 };
 

@@ -100,7 +100,8 @@ const char *shown(const RowEvent &event, const char *text) { return may_read(*ev
 
 core::StatusKind kind_of(const Guarded &g, const char *status) {
   if (status == nullptr) return core::StatusKind::kUnknown;
-  return g.is_live(status) ? core::StatusKind::kLive : core::StatusKind::kTerminal;
+  if (g.is_live(status)) return core::StatusKind::kLive;
+  return g.is_end(status) ? core::StatusKind::kTerminal : core::StatusKind::kOther;
 }
 
 bool same_text(const char *a, const char *b) {
@@ -193,14 +194,14 @@ HeapTuple fill_finish(const RowEvent &event) {
   return changes.apply(event);
 }
 
-/// A run that starts again: where the writer left start and end as they were, it starts now and has not ended.
+/// A run that starts again: where the writer left the start as it was, it starts now; where he left the end, it has none.
 HeapTuple restart(const RowEvent &event) {
   const Guarded &g = *event.table;
-  if (changed(event, g.start) || changed(event, g.end)) return event.after;
   Changes changes;
-  if (g.start.exists()) changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
-  if (g.end.exists()) changes.fill(g.end, Datum(0), true);
-  if (g.duration.exists()) changes.fill(g.duration, Datum(0), true);
+  if (g.start.exists() && !changed(event, g.start))
+    changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
+  for (const Column *column : {&g.end, &g.duration})
+    if (column->exists() && !changed(event, *column)) changes.fill(*column, Datum(0), true);
   return changes.apply(event);
 }
 
@@ -367,14 +368,33 @@ bool excludes(const Guarded &g, const char *status) {
   return false;
 }
 
-/// Whether this write brings a live run into a scope, or a live run into another scope.
+/// Whether a live run is dead by what its row tells.
+bool is_dead(const RowEvent &event, HeapTuple tuple, const core::Question &question) {
+  const Guarded &g = *event.table;
+  const auto instant = [&event, &g, tuple](const Column &column) -> std::optional<core::Micros> {
+    if (!column.exists()) return std::nullopt;
+    bool is_null;
+    const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+    return instant_of(column, value, is_null, g.zone);
+  };
+  core::Evidence evidence;
+  evidence.started = instant(g.start);
+  evidence.last_sign = instant(g.activity);
+  const core::Limits limits = core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
+  return core::judge(evidence, limits, question).dead();
+}
+
+/// Whether this write brings a live run into a scope: it starts, it moves to another one, or it was dead and gives a sign of
+/// life (another run may have started meanwhile). Who starts is alive, whatever start he writes.
 bool enters_scope(const RowEvent &event) {
   const Guarded &g = *event.table;
   if (!excludes(g, text_of(event, event.after, g.status))) return false;
   if (event.before == nullptr || !excludes(g, text_of(event, event.before, g.status))) return true;
   for (int i = 0; i < g.scope_count; ++i)
     if (changed(event, g.scope[i])) return true;
-  return false;
+  if (!changed(event, g.start) && !changed(event, g.activity)) return false;
+  const core::Question question = question_now();
+  return is_dead(event, event.before, question) && !is_dead(event, event.after, question);
 }
 
 }  // namespace
@@ -403,7 +423,7 @@ static Datum watch_row(FunctionCallInfo fcinfo) {
   auto *trigger = const_cast<TriggerData *>(checked_trigger(fcinfo, false));
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) return Datum(0);
   const Guarded *g = settings_for(trigger);
-  if (g == nullptr || !g->exclusive || g->mode == Mode::kObserve) return Datum(0);
+  if (g == nullptr || !g->exclusive) return Datum(0);
   const RowEvent event = row_event(trigger, g);
   const char *key = text_of(event, event.after, g->key);
   if (key != nullptr && enters_scope(event)) claim_scope(*g, key, scope_of(event, event.after));

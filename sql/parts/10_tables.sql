@@ -29,9 +29,11 @@ CREATE TABLE sync_guard.settings (
     mode               text NOT NULL CHECK (mode OPERATOR(pg_catalog.=) ANY ('{guard,observe}'::pg_catalog.text[])),
     paused_until       timestamptz,
     adopted_at         timestamptz NOT NULL,
-    adopted_by         name NOT NULL
+    adopted_by         name NOT NULL,
+    ended_statuses     text[] NOT NULL
 );
 COMMENT ON TABLE sync_guard.settings IS 'one line per guarded table; written by guard_table, read through the view guarded_tables';
+COMMENT ON COLUMN sync_guard.settings.ended_statuses IS 'statuses known at adoption (enum, CHECK, rows) that are not live; with the usual words for an end: what a late finish is told by';
 COMMENT ON COLUMN sync_guard.settings.exclusive_statuses IS 'empty: the live statuses';
 
 CREATE TABLE sync_guard.scope_limits (

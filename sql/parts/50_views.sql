@@ -22,8 +22,8 @@ COMMENT ON FUNCTION sync_guard.recent_runs(integer) IS
     'behind the view recent_syncs: the newest runs of each table, newest first';
 
 CREATE FUNCTION sync_guard.scope_counts(
-    OUT relation regclass, OUT scope jsonb, OUT running bigint, OUT stuck bigint, OUT finished_1h bigint,
-    OUT failed_1h bigint, OUT reaped_1h bigint, OUT finished_24h bigint, OUT failed_24h bigint, OUT reaped_24h bigint,
+    OUT relation regclass, OUT scope jsonb, OUT running bigint, OUT stuck bigint, OUT succeeded_1h bigint,
+    OUT failed_1h bigint, OUT reaped_1h bigint, OUT succeeded_24h bigint, OUT failed_24h bigint, OUT reaped_24h bigint,
     OUT last_started timestamptz, OUT last_state text, OUT last_success timestamptz)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
@@ -96,14 +96,14 @@ COMMENT ON COLUMN sync_guard.recent_syncs.reaped IS 'the guard closed it, and no
 COMMENT ON COLUMN sync_guard.recent_syncs.summary IS 'the table''s summary_columns';
 
 CREATE VIEW sync_guard.sync_status_overview AS
-SELECT c.relation, c.scope, c.running, c.stuck, c.finished_24h, c.failed_24h, c.reaped_24h, c.last_started,
+SELECT c.relation, c.scope, c.running, c.stuck, c.succeeded_24h, c.failed_24h, c.reaped_24h, c.last_started,
        c.last_state, c.last_success
 FROM sync_guard.scope_counts() AS c;
 COMMENT ON VIEW sync_guard.sync_status_overview IS
     'a line per table and scope that has a live run or one that started within seven days';
 COMMENT ON COLUMN sync_guard.sync_status_overview.running IS 'runs that are alive now';
 COMMENT ON COLUMN sync_guard.sync_status_overview.stuck IS 'runs that are dead and not yet closed';
-COMMENT ON COLUMN sync_guard.sync_status_overview.finished_24h IS 'ended well, of those that started within 24 hours';
+COMMENT ON COLUMN sync_guard.sync_status_overview.succeeded_24h IS 'ended well, of those that started within 24 hours';
 COMMENT ON COLUMN sync_guard.sync_status_overview.failed_24h IS
     'ended otherwise, of those that started within 24 hours; reaped ones are among them';
 COMMENT ON COLUMN sync_guard.sync_status_overview.reaped_24h IS
@@ -114,15 +114,15 @@ COMMENT ON COLUMN sync_guard.sync_status_overview.last_success IS
     'when the last run that ended well ended, of those that started within seven days';
 
 CREATE VIEW sync_guard.failure_rates AS
-SELECT c.relation, c.scope, s.span, s.finished, s.failed, s.reaped,
-       CASE WHEN s.finished OPERATOR(pg_catalog.+) s.failed OPERATOR(pg_catalog.>) 0
+SELECT c.relation, c.scope, s.span, s.succeeded, s.failed, s.reaped,
+       CASE WHEN s.succeeded OPERATOR(pg_catalog.+) s.failed OPERATOR(pg_catalog.>) 0
             THEN pg_catalog.round(s.failed::pg_catalog.numeric
-                     OPERATOR(pg_catalog./) (s.finished OPERATOR(pg_catalog.+) s.failed), 4) END AS rate
+                     OPERATOR(pg_catalog./) (s.succeeded OPERATOR(pg_catalog.+) s.failed), 4) END AS rate
 FROM sync_guard.scope_counts() AS c
 CROSS JOIN LATERAL (VALUES
-    ('1 hour'::pg_catalog.interval, c.finished_1h, c.failed_1h, c.reaped_1h),
-    ('24 hours'::pg_catalog.interval, c.finished_24h, c.failed_24h, c.reaped_24h))
-    AS s (span, finished, failed, reaped);
+    ('1 hour'::pg_catalog.interval, c.succeeded_1h, c.failed_1h, c.reaped_1h),
+    ('24 hours'::pg_catalog.interval, c.succeeded_24h, c.failed_24h, c.reaped_24h))
+    AS s (span, succeeded, failed, reaped);
 COMMENT ON VIEW sync_guard.failure_rates IS 'how many of the last hour''s and of the last day''s runs failed, by table and scope';
 COMMENT ON COLUMN sync_guard.failure_rates.span IS 'runs that started within this time';
 COMMENT ON COLUMN sync_guard.failure_rates.failed IS 'ended otherwise than well; reaped ones are among them';

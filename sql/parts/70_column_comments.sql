@@ -27,7 +27,7 @@ BEGIN
             ('verdict', 'what the evidence says: live, or why the run is dead (silent, overdue, …)'),
             ('why', 'the verdict in words, with its figures'),
             ('limit_used', 'the limit that it was judged by'),
-            ('finished', 'ended well'),
+            ('succeeded', 'ended well'),
             ('last_started', 'when the last run started'),
             ('reaped_at', 'when the guard closed it, or would have'),
             ('at', 'when it happened'),

@@ -18,12 +18,24 @@ constexpr std::string_view kFailureWords[] = {"failed", "failure",  "fail",    "
                                               "aborted", "abort",   "crashed", "timeout",   "timed_out", "killed",
                                               "terminated", "stopped", "lost", "skipped", "expired", "rejected"};
 
+constexpr std::string_view kSuccessWords[] = {"completed", "complete", "success",  "succeeded", "successful", "done",
+                                              "finished",  "finish",   "ended",    "ok",        "partial",    "passed",
+                                              "completed_with_errors", "partially_completed",   "partial_success"};
+
+template <std::size_t N>
+bool is_among(const std::string_view (&words)[N], std::string_view status) noexcept {
+  for (const std::string_view word : words)
+    if (equal_ignoring_case(status, word)) return true;
+  return false;
+}
+
 }  // namespace
 
 Meaning classify_insert(StatusKind to) noexcept {
   switch (to) {
     case StatusKind::kLive: return Meaning::kStart;
-    case StatusKind::kTerminal: return Meaning::kRecord;
+    case StatusKind::kTerminal:
+    case StatusKind::kOther: return Meaning::kRecord;
     case StatusKind::kUnknown: break;
   }
   return Meaning::kIllegal;
@@ -39,8 +51,9 @@ Meaning classify(const Change &change) noexcept {
   if (change.to == StatusKind::kUnknown) return Meaning::kIllegal;
   if (change.rule && !*change.rule) return Meaning::kIllegal;
   if (from_terminal && to_live) return change.rule ? Meaning::kRetry : Meaning::kIllegal;
-  if (from_terminal) return change.rule ? Meaning::kNone : Meaning::kLateFinish;
-  return to_live ? Meaning::kAdvance : Meaning::kFinish;
+  if (from_terminal && change.rule) return Meaning::kNone;
+  if (from_terminal && (change.to == StatusKind::kTerminal || change.closed_by_guard)) return Meaning::kLateFinish;
+  return change.to == StatusKind::kTerminal ? Meaning::kFinish : Meaning::kAdvance;
 }
 
 std::optional<LateFinish> parse_late_finish(std::string_view text) noexcept {
@@ -50,11 +63,12 @@ std::optional<LateFinish> parse_late_finish(std::string_view text) noexcept {
   return std::nullopt;
 }
 
+bool tells_end(std::string_view status) noexcept {
+  return is_among(kSuccessWords, status) || is_among(kFailureWords, status);
+}
+
 bool tells_success(std::string_view status, std::string_view failed_status) noexcept {
-  if (status == failed_status) return false;
-  for (const std::string_view word : kFailureWords)
-    if (equal_ignoring_case(status, word)) return false;
-  return true;
+  return status != failed_status && !is_among(kFailureWords, status);
 }
 
 }  // namespace esg::core

@@ -11,6 +11,11 @@
 //   live        terminal    finish           allowed
 //   terminal    live        retry            illegal
 //   terminal    terminal    late finish      the late_finish policy decides
+//   any         other       advance          allowed; out of a run that the guard closed: late finish
+//   other       terminal    finish           allowed
+//
+// "Other" is a status of which the guard does not know that it is an end (a `paused` that the application learnt after the
+// table was adopted): nothing is filled or kept on its account.
 //
 // A rule set by allow_transition comes before the default.
 #pragma once
@@ -19,7 +24,7 @@
 
 namespace esg::core {
 
-enum class StatusKind : std::uint8_t { kUnknown, kLive, kTerminal };
+enum class StatusKind : std::uint8_t { kUnknown, kLive, kTerminal, kOther };
 
 enum class Meaning : std::uint8_t { kNone, kStart, kRecord, kAdvance, kFinish, kRetry, kLateFinish, kIllegal };
 
@@ -44,6 +49,9 @@ struct Change {
 
 /// Parses `keep`, `accept`, `reject`; absent for anything else.
 [[nodiscard]] std::optional<LateFinish> parse_late_finish(std::string_view text) noexcept;
+
+/// True where a status is one of the usual words for the end of a run, good or bad (case is ignored).
+[[nodiscard]] bool tells_end(std::string_view status) noexcept;
 
 /// True where a terminal status tells of success, so that it speaks against a reaping: it is neither the table's
 /// failed status nor one of the usual words for failure (error, cancelled, aborted, …; case is ignored).

@@ -4,7 +4,8 @@
 # The programs that the suites and the demo need, beside the server's own.
 BUILD_PACKAGES="g++ make"
 UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
-TAP_PACKAGES="libipc-run-perl perl"
+# (PgBouncer is used where it is installed; its package would start a service.)
+TAP_PACKAGES="libipc-run-perl perl python3-asyncpg python3-greenlet python3-psycopg2 python3-sqlalchemy"
 
 # server_packages MAJOR
 server_packages() {

@@ -258,7 +258,7 @@ count_regress() {
 suite_tap() {
     local log=$WORK/log/tap.log status=0
     # shellcheck disable=SC2317
-    step_hint() { grep -oE '^test/t/[A-Za-z0-9_]+\.pl' "$1" | tail -n 1; }
+    step_hint() { grep -oE 'test/t/[A-Za-z0-9_]+\.pl \.' "$1" | sed 's|.*/||; s| .*||' | tail -n 1; }
     step "Running the TAP tests" "$log" installcheck REGRESS= ISOLATION= \
         PROVE_FLAGS="--verbose --timer --merge" ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} || status=$?
     step_hint() { :; }

@@ -125,6 +125,26 @@ SELECT sync_guard.sync_is_running('products', 'runs'), sync_guard.sync_is_runnin
 SELECT sync_guard.reap_stale_syncs(relation => 'runs');
 SELECT id, status FROM runs ORDER BY id;
 
+-- A run that was dead and gives a sign of life comes back into its scope, unless another has it.
+ALTER TABLE runs ADD last_heartbeat timestamp;
+SELECT sync_guard.guard_table('runs', activity_column => 'last_heartbeat');
+DELETE FROM runs;
+INSERT INTO runs (id, sync_type, account_type, started_at) VALUES (1, 'products', 'both', ago('3 hours')), (3, 'returns', 'main', ago('3 hours')), (4, 'orders', 'main', ago('3 hours'));
+INSERT INTO runs (id, sync_type, account_type, started_at) VALUES (2, 'products', 'fbe', ago('5 minutes'));
+-- (Who starts is alive, whatever start he writes.)
+INSERT INTO runs (id, sync_type, account_type, started_at) VALUES (5, 'products', 'fbe', ago('3 hours'));
+UPDATE runs SET last_heartbeat = ago('0') WHERE id = 1;
+UPDATE runs SET started_at = ago('0') WHERE id = 1;
+UPDATE runs SET last_heartbeat = ago('2 hours') WHERE id = 1;
+UPDATE runs SET errors = '["still here"]' WHERE id = 1;
+UPDATE runs SET last_heartbeat = ago('0') WHERE id IN (2, 3);
+UPDATE runs SET last_heartbeat = ago('0') WHERE id IN (2, 3);
+INSERT INTO runs (id, sync_type, account_type) VALUES (13, 'returns', 'both');
+UPDATE runs SET status = 'completed' WHERE id = 2;
+UPDATE runs SET last_heartbeat = ago('0') WHERE id = 1;
+INSERT INTO runs (id, sync_type, account_type) VALUES (12, 'products', 'fbe');
+SELECT id, last_heartbeat > ago('1 minute') AS alive FROM runs ORDER BY id;
+
 -- Statuses of which only some exclude.
 SELECT sync_guard.guard_table('runs', exclusive_statuses => '{running}');
 DELETE FROM runs;
@@ -221,7 +241,7 @@ ROLLBACK;
 -- The lock is the guard's own class, one per atom, and of nobody's advisory locks.
 SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type,account_type}', scope_overlaps => '{"account_type": {"both": ["main", "fbe"]}}');
 BEGIN;
-SELECT pg_advisory_xact_lock(58625), pg_advisory_xact_lock(0, 58625);
+SELECT pg_advisory_xact_lock(25857), pg_advisory_xact_lock(0, 25857);
 INSERT INTO runs (sync_type, account_type) VALUES ('returns', 'both');
 SELECT CASE WHEN objsubid IN (1, 2) THEN 'the application''s' ELSE 'the guard''s' END AS whose, mode, count(*)
 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() GROUP BY 1, 2 ORDER BY 1;

@@ -77,7 +77,7 @@ CREATE TYPE state AS ENUM ('running', 'done', 'failed');
 CREATE TABLE labels (id int PRIMARY KEY, status state NOT NULL DEFAULT 'running', started_at timestamptz DEFAULT now());
 SELECT sync_guard.guard_table('labels');
 ALTER TYPE state RENAME VALUE 'running' TO 'live';
-SELECT * FROM problems();
+SELECT problem, detail FROM sync_guard.guard_health WHERE relation = 'labels'::regclass;
 SELECT sync_guard.repair_triggers('labels');
 SELECT sync_guard.guard_table('labels', live_statuses => '{live}');
 SELECT * FROM problems();

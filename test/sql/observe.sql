@@ -18,6 +18,7 @@ CREATE VIEW journal AS
     FROM sync_guard.journal AS j WHERE relation = 'runs'::regclass ORDER BY id;
 
 -- Nothing is filled, refused or kept; two runs of one scope are let through; what would have been refused is warned of.
+\set VERBOSITY terse
 INSERT INTO runs (id) VALUES (1);
 INSERT INTO runs (id, started_at) VALUES (2, ago('5 minutes')), (3, ago('5 minutes'));
 UPDATE runs SET status = 'completed' WHERE id = 2;
@@ -25,6 +26,7 @@ UPDATE runs SET status = 'failed', errors = '["late"]' WHERE id = 2;
 UPDATE runs SET status = 'running' WHERE id = 2;
 UPDATE runs SET status = NULL WHERE id = 2;
 INSERT INTO runs (id, status) VALUES (4, NULL);
+\set VERBOSITY default
 SELECT id, status, started_at IS NULL AS no_start, completed_at IS NULL AS no_end, duration_seconds, errors FROM runs ORDER BY id;
 SELECT count(*) FROM journal;
 

@@ -148,6 +148,22 @@ ROLLBACK;
 RESET SESSION AUTHORIZATION;
 REVOKE pg_read_all_data, pg_write_all_data FROM regress_esg_priv_nobody;
 
+-- Who may not read the table does not lock it either, however long his transaction lasts.
+CREATE FUNCTION everything.locks_after(role name) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('SET LOCAL SESSION AUTHORIZATION %I', role);
+    PERFORM sync_guard.reap_stale_syncs(), sync_guard.sync_is_running(), sync_guard.sync_status();
+    PERFORM count(*) FROM sync_guard.running_syncs;
+    PERFORM count(*) FROM sync_guard.reaped_syncs;
+    PERFORM count(*) FROM sync_guard.guard_health;
+    PERFORM count(*) FROM sync_guard.guarded_tables;
+    PERFORM count(*) FROM sync_guard.stale_syncs();
+    SET LOCAL SESSION AUTHORIZATION DEFAULT;
+    RETURN (SELECT count(*) FROM pg_locks WHERE relation = 'app.runs'::regclass AND pid = pg_backend_pid());
+END $$;
+SELECT everything.locks_after('regress_esg_priv_nobody') AS nobody, everything.locks_after('regress_esg_priv_updater') AS updater;
+SELECT everything.locks_after('regress_esg_priv_reaper') > 0 AS reaper;
+
 -- The triggers, too, tell a writer who may not read nothing of other runs, nor of what the row held.
 SELECT sync_guard.guard_table('app.runs', exclusive => true);
 SELECT sync_guard.allow_transition('app.runs', 'failed', 'running', NULL);

@@ -32,9 +32,9 @@ UPDATE runs SET status = 'running' WHERE id = 1;
 SELECT sync_guard.allow_transition('runs', 'failed', 'running');
 -- The writer changes nothing but the status: begun now, not ended.
 UPDATE runs SET status = 'running', attempts = attempts + 1 WHERE id = 1;
--- He sets a start of his own: all is his.
+-- He sets a start of his own: it is his; the end, which he left, goes.
 UPDATE runs SET status = 'running', started_at = '2025-10-01 10:00', attempts = attempts + 1 WHERE id = 2;
--- He clears the end himself: the same.
+-- He clears the end himself, and leaves the old start: begun now all the same.
 UPDATE runs SET status = 'running', completed_at = NULL, duration_seconds = NULL, attempts = attempts + 1 WHERE id = 3;
 -- He empties the errors: that is no time.
 UPDATE runs SET status = 'running', errors = '[]', attempts = attempts + 1 WHERE id = 4;

@@ -8,8 +8,13 @@ CREATE ROLE regress_esg_thief;                       -- owns the tables
 CREATE DATABASE regress_esg_rights;
 ALTER DATABASE regress_esg_rights SET client_min_messages = warning;
 \set home :DBNAME
+\getenv source PG_ABS_SRCDIR
 \c regress_esg_rights
 CREATE EXTENSION emag_sync_guard;
+\set file :source '/sql/fixtures/call_everything.sql'
+\set ECHO none
+\i :file
+\set ECHO all
 CREATE SCHEMA thief AUTHORIZATION regress_esg_thief;
 CREATE SCHEMA trap;
 GRANT USAGE ON SCHEMA thief, trap TO PUBLIC;
@@ -283,6 +288,14 @@ SELECT trap.read_everything() > 0 AS read;
 SELECT place, ran_as FROM trap.places ORDER BY place COLLATE "C", ran_as;
 SELECT * FROM trap.look();
 
+-- And calls whatever else there is, as the catalog lists it, on each table; every call is taken back, so that what counts is
+-- who ran.
+\c -
+SET client_min_messages = error;
+SELECT count(*) > 500 AS called, count(*) FILTER (WHERE everything.kind(everything.answer(statement)) = 'answers') > 300 AS answered
+FROM sync_guard.guarded_tables AS t, everything.statements(t.relation, '1', 'bigint') WHERE t.relation_name ~ 'casts|checks|domains|indexes|row_triggers|partitioned';
+SELECT ran_as FROM trap.look();
+
 -- A superuser reaps, whatever his search path. What cannot be done fails for that table alone.
 \c -
 SET search_path = thief, public;
@@ -312,6 +325,14 @@ SELECT trap.read_everything() > 0 AS read;
 RESET SESSION AUTHORIZATION;
 SELECT place, ran_as FROM trap.places ORDER BY place COLLATE "C", ran_as;
 SELECT * FROM trap.look();
+SET SESSION AUTHORIZATION regress_esg_victim;
+SET client_min_messages = error;
+SELECT count(*) > 500 AS called
+FROM sync_guard.guarded_tables AS t, everything.statements(t.relation, '1', 'bigint'), everything.answer(statement)
+WHERE t.relation_name ~ 'casts|checks|domains|indexes|row_triggers|partitioned';
+RESET client_min_messages;
+RESET SESSION AUTHORIZATION;
+SELECT ran_as FROM trap.look();
 SET SESSION AUTHORIZATION regress_esg_victim;
 SELECT sync_guard.reap_stale_syncs();
 SELECT sync_guard.overturn_reap('thief.row_triggers', 1, 'completed');
@@ -446,6 +467,66 @@ CREATE EVENT TRIGGER mine ON sql_drop EXECUTE FUNCTION sync_guard.forget_dropped
 CREATE TRIGGER e BEFORE UPDATE ON thief.on_his_own FOR EACH ROW EXECUTE FUNCTION sync_guard.settings_changed();
 RESET SESSION AUTHORIZATION;
 SELECT sync_guard.judge_row();
+
+-- Triggers that do odd things to the reaping that fires them: begin another one, drop or release the table that comes next,
+-- change settings, delete or change the row, undo the closing. What cannot be done fails for that run, and the call ends.
+SET SESSION AUTHORIZATION regress_esg_thief;
+SET trap.armed = off;
+CREATE FUNCTION thief.odd() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    CASE NEW.id
+        WHEN 1 THEN PERFORM sync_guard.reap_stale_syncs();
+        WHEN 2 THEN DELETE FROM thief.odd WHERE id = 2;
+        WHEN 3 THEN UPDATE thief.odd SET sync_type = 'changed' WHERE id = 3;
+        WHEN 4 THEN DROP TABLE thief.odd_next;
+        WHEN 5 THEN PERFORM sync_guard.unguard_table('thief.odd_last');
+        WHEN 6 THEN PERFORM sync_guard.guard_table('thief.odd', max_silence => '1 year');
+        WHEN 7 THEN TRUNCATE thief.odd;
+        WHEN 8 THEN RETURN NULL;
+        WHEN 9 THEN NEW.status := 'completed';
+        ELSE NULL;
+    END CASE;
+    RETURN NEW;
+END $$;
+CALL thief.make('odd');
+CALL thief.make('odd_next');
+CALL thief.make('odd_last');
+CALL thief.make('events', 'text', $$, CHECK (status IN ('running', 'completed', 'failed'))$$);
+CREATE TRIGGER a BEFORE UPDATE ON thief.odd FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION thief.odd();
+SELECT sync_guard.guard_table(t, live_statuses => '{running}', failed_status => 'failed') FROM unnest('{thief.odd,thief.odd_next,thief.odd_last}'::regclass[]) AS t;
+INSERT INTO thief.odd (id, status) SELECT i, 'running' FROM generate_series(1, 10) AS i;
+INSERT INTO thief.odd_next (id, status) VALUES (1, 'running');
+INSERT INTO thief.odd_last (id, status) VALUES (1, 'running');
+RESET trap.armed;
+RESET SESSION AUTHORIZATION;
+SELECT sync_guard.pause_reaping(relation) FROM sync_guard.guarded_tables WHERE relation_name !~ 'odd';
+SET client_min_messages = warning;
+SELECT sync_guard.reap_stale_syncs();
+SELECT id, status FROM thief.odd ORDER BY id;
+SELECT relation_name FROM sync_guard.guarded_tables WHERE relation_name ~ 'odd' ORDER BY 1;
+SELECT run_key FROM sync_guard.reaped_syncs WHERE relation_name = 'thief.odd' ORDER BY run_key;
+SELECT status FROM thief.odd_last;
+
+-- Event triggers of others: one of the administrator's that forbids what adoption does makes it fail and leaves nothing.
+CREATE FUNCTION trap.no_triggers() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF tg_tag = 'CREATE TRIGGER' THEN
+        RAISE EXCEPTION 'no triggers here' USING ERRCODE = 'ZZ001';
+    END IF;
+END $$;
+CREATE EVENT TRIGGER no_triggers ON ddl_command_end EXECUTE FUNCTION trap.no_triggers();
+SELECT trap.adopt('thief.events');
+SELECT count(*) FROM sync_guard.settings WHERE relation_name = 'thief.events';
+DROP EVENT TRIGGER no_triggers;
+-- What it runs, it runs as the table's owner, like every DDL that he does himself.
+CREATE OR REPLACE FUNCTION trap.no_triggers() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE WARNING '% by %', tg_tag, current_user;
+END $$;
+CREATE EVENT TRIGGER who ON ddl_command_end EXECUTE FUNCTION trap.no_triggers();
+SELECT trap.adopt('thief.events');
+DROP EVENT TRIGGER who;
+SELECT * FROM trap.look();
 
 -- The switches are not for everyone, not even before the library is loaded.
 \c -

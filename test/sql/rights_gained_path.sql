@@ -95,6 +95,7 @@ SELECT kind, count(*) > 50 AS many FROM evil.made GROUP BY kind ORDER BY kind;
 ALTER DATABASE regress_esg_path SET search_path = evil, pg_catalog;
 \c -
 -- It works: what is not qualified is trapped.
+\set SHOW_CONTEXT never
 SELECT now();
 SELECT 1 = 1;
 SELECT pg_catalog.pg_advisory_unlock_all();

@@ -141,4 +141,18 @@ BEGIN
     END LOOP;
 END $$;
 
+-- A value of the enum that has another name now is no status that anybody knows: written unguarded, with a WARNING, until the
+-- settings name it.
+INSERT INTO enums (id, status) VALUES (3, 'running');
+ALTER TYPE run_state RENAME VALUE 'running' TO 'active';
+UPDATE enums SET status = 'completed' WHERE id = 3 RETURNING status, completed_at;
+SELECT sync_guard.sync_is_running(relation => 'enums');
+\echo :SQLSTATE
+SELECT problem FROM sync_guard.guarded_tables WHERE relation = 'enums'::regclass;
+SELECT sync_guard.guard_table('enums', live_statuses => '{active}');
+INSERT INTO enums (id, status) VALUES (4, 'active');
+UPDATE enums SET status = 'completed' WHERE id = 4 RETURNING status, completed_at IS NOT NULL AS ended;
+UPDATE enums SET status = 'active' WHERE id = 4;
+\echo :SQLSTATE
+
 DROP SCHEMA transitions CASCADE;

@@ -35,7 +35,7 @@ RESET ROLE;
 CREATE TABLE public.shapes (moment text, relation regclass, shape jsonb);
 CREATE FUNCTION public.shape(relation regclass) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
-        'table', (SELECT to_jsonb(c) - '{relhastriggers,relpages,reltuples,relallvisible,relfrozenxid,relminmxid}'::text[] FROM pg_class AS c WHERE oid = relation),
+        'table', (SELECT to_jsonb(c) - '{relhastriggers,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid}'::text[] FROM pg_class AS c WHERE oid = relation),
         'columns', (SELECT jsonb_agg(to_jsonb(a) ORDER BY attnum) FROM pg_attribute AS a WHERE attrelid = relation),
         'defaults', (SELECT jsonb_agg(to_jsonb(d) ORDER BY adnum) FROM pg_attrdef AS d WHERE adrelid = relation),
         'constraints', (SELECT jsonb_agg(to_jsonb(n) ORDER BY oid) FROM pg_constraint AS n WHERE relation IN (conrelid, confrelid)),

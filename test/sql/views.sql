@@ -97,12 +97,12 @@ SELECT run_key, ended_at IS NULL AS no_end, duration FROM sync_guard.recent_runs
 WHERE relation = 'views.runs'::regclass AND run_key = '203';
 
 -- 48 runs twenty minutes apart, each fourth of which has failed: two are of the last hour, all of the last day.
-SELECT scope ->> 'sync_type' AS sync_type, scope ->> 'account_type' AS account_type, running, stuck, finished_24h,
+SELECT scope ->> 'sync_type' AS sync_type, scope ->> 'account_type' AS account_type, running, stuck, succeeded_24h,
        failed_24h, reaped_24h, last_state,
        floor(extract(epoch FROM clock_timestamp() - last_started) / 60) AS minutes_ago,
        floor(extract(epoch FROM clock_timestamp() - last_success) / 60) AS success_minutes_ago
 FROM sync_guard.sync_status_overview WHERE relation = 'views.runs'::regclass;
-SELECT scope ->> 'sync_type' AS sync_type, span, finished, failed, reaped, rate
+SELECT scope ->> 'sync_type' AS sync_type, span, succeeded, failed, reaped, rate
 FROM sync_guard.failure_rates
 WHERE relation = 'views.runs'::regclass AND scope IN ('{"sync_type": "products", "account_type": "main"}',
                                                       '{"sync_type": "returns", "account_type": "main"}');

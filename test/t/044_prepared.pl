@@ -33,7 +33,7 @@ $session->query_safe('COMMIT');
 $session->quit;
 sql(q{ROLLBACK PREPARED 'orders'});
 is(sql(q{INSERT INTO runs (sync_type) VALUES ('orders') RETURNING status}), 'running', 'rolled back, it holds nothing');
-is(sql(q{SELECT count(*) FROM pg_locks WHERE objsubid = 58625}), '1', 'the lock is one of the class that the documentation names');
+is(sql(q{SELECT count(*) FROM pg_locks WHERE objsubid = 25857}), '1', 'the lock is one of the class that the documentation names');
 
 # A process that is there is named.
 $session = $node->background_psql('postgres', on_error_stop => 1);

@@ -20,7 +20,8 @@ namespace {
 constexpr StatusKind kUnknown = StatusKind::kUnknown;
 constexpr StatusKind kLive = StatusKind::kLive;
 constexpr StatusKind kTerminal = StatusKind::kTerminal;
-constexpr StatusKind kKinds[] = {kUnknown, kLive, kTerminal};
+constexpr StatusKind kOther = StatusKind::kOther;
+constexpr StatusKind kKinds[] = {kUnknown, kLive, kTerminal, kOther};
 
 const std::optional<bool> kNoRule;
 const std::optional<bool> kAllowed = true;
@@ -44,12 +45,14 @@ Change same(StatusKind kind, bool closed_by_guard, bool outcome_changed, std::op
 
 TEST(Insert, OfALiveStatusStartsARun) { EXPECT_EQ(classify_insert(kLive), Meaning::kStart); }
 TEST(Insert, OfATerminalStatusRecordsOne) { EXPECT_EQ(classify_insert(kTerminal), Meaning::kRecord); }
+TEST(Insert, OfAnyOtherStatusRecordsOne) { EXPECT_EQ(classify_insert(kOther), Meaning::kRecord); }
 TEST(Insert, OfAnUnknownStatusIsIllegal) { EXPECT_EQ(classify_insert(kUnknown), Meaning::kIllegal); }
 
 struct Transition {
   StatusKind from, to;
   Meaning without_rule, allowed, forbidden;
   const char *name;
+  std::optional<Meaning> of_a_reaped_run = {};   // without_rule, where it differs for a run that the guard closed
 };
 
 /// Every pair of kinds, for statuses that differ, by what allow_transition says of the pair.
@@ -58,6 +61,13 @@ constexpr Transition kTable[] = {
     {kLive, kTerminal, Meaning::kFinish, Meaning::kFinish, Meaning::kIllegal, "live_to_terminal"},
     {kTerminal, kLive, Meaning::kIllegal, Meaning::kRetry, Meaning::kIllegal, "terminal_to_live"},
     {kTerminal, kTerminal, Meaning::kLateFinish, Meaning::kNone, Meaning::kIllegal, "terminal_to_terminal"},
+    {kLive, kOther, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "live_to_other"},
+    {kOther, kLive, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "other_to_live"},
+    {kOther, kTerminal, Meaning::kFinish, Meaning::kFinish, Meaning::kIllegal, "other_to_terminal"},
+    {kOther, kOther, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "other_to_other"},
+    {kTerminal, kOther, Meaning::kAdvance, Meaning::kNone, Meaning::kIllegal, "terminal_to_other", Meaning::kLateFinish},
+    {kOther, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "other_to_unknown"},
+    {kUnknown, kOther, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "unknown_to_other"},
     {kLive, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "live_to_unknown"},
     {kTerminal, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "terminal_to_unknown"},
     {kUnknown, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "unknown_to_unknown"},
@@ -74,7 +84,7 @@ TEST_P(TransitionTable, HoldsWhoeverClosedTheRunAndWhateverElseChanged) {
       Change one = change(pair.from, pair.to);
       one.closed_by_guard = closed_by_guard;
       one.outcome_changed = outcome_changed;
-      EXPECT_EQ(classify(one), pair.without_rule);
+      EXPECT_EQ(classify(one), closed_by_guard ? pair.of_a_reaped_run.value_or(pair.without_rule) : pair.without_rule);
       one.rule = true;
       EXPECT_EQ(classify(one), pair.allowed);
       one.rule = false;
@@ -154,6 +164,13 @@ TEST(TellsSuccess, TakesEveryOtherWordForSuccess) {
        {"completed", "complete", "success", "succeeded", "ok", "done", "finished", "partial", "", "failed_over",
         "bailed", "no error", "error ", "fai", "terminate@", "TIMED?OUT", "TIMED OUT"})
     EXPECT_TRUE(tells_success(word, "gone")) << word;
+}
+
+TEST(TellsEnd, KnowsTheUsualWordsGoodAndBad) {
+  for (const char *word : {"completed", "Success", "DONE", "finished", "ok", "partial", "failed", "ERROR", "cancelled"})
+    EXPECT_TRUE(tells_end(word)) << word;
+  for (const char *word : {"running", "paused", "archived", "retrying", "queued", "", "completed "})
+    EXPECT_FALSE(tells_end(word)) << word;
 }
 
 TEST(TellsSuccess, ReadsNoFurtherThanTheWord) {
