@@ -1,6 +1,7 @@
 // Who may see and who may reap a guarded table, and as whom the guard then works on it.
 #pragma once
 
+#include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "settings.h"
@@ -42,5 +43,25 @@ enum class IfLocked { kWait, kSkip };
 /// invalid Oid, all that the caller may read, with a NOTICE of how many were skipped when `notice`.
 /// Returns a List of const Guarded*.
 List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait);
+
+/// Does `work` on each of the tables that readable_tables gave for `relation`. A table that was named may raise; of several,
+/// one that fails is skipped with a WARNING and does not stand in the way of the others. `work` returns false to stop.
+template <typename Work>
+void each_table(Oid relation, const List *tables, const Work &work) {
+  ListCell *cell;
+  foreach (cell, tables) {
+    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+    bool go_on = true;
+    if (OidIsValid(relation) || list_length(tables) == 1) {
+      if (!work(g)) return;
+      continue;
+    }
+    const ErrorData *error = pg::try_in_subtransaction([&] { go_on = work(g); });
+    if (error != nullptr)
+      ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
+              errhint("The view sync_guard.guard_health says what is wrong with it."));
+    if (!go_on) return;
+  }
+}
 
 }  // namespace esg

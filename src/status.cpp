@@ -254,13 +254,14 @@ namespace esg {
 
 static Datum sync_is_running(FunctionCallInfo fcinfo) {
   const char *value = scope_value_argument(fcinfo, 0);
+  const Oid relation = relation_argument(fcinfo, 1);
   const core::Question question = question_now();
-  ListCell *cell;
-  foreach (cell, scoped_tables(relation_argument(fcinfo, 1), value)) {
-    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
-    if (alive_runs(g, value == nullptr ? nullptr : first_scope_condition(g, value), question).count > 0) PG_RETURN_BOOL(true);
-  }
-  PG_RETURN_BOOL(false);
+  bool running = false;
+  each_table(relation, scoped_tables(relation, value), [&](const Guarded &g) {
+    running = alive_runs(g, value == nullptr ? nullptr : first_scope_condition(g, value), question).count > 0;
+    return !running;
+  });
+  PG_RETURN_BOOL(running);
 }
 
 static Datum scope_is_running(FunctionCallInfo fcinfo) {
@@ -269,22 +270,28 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
             errhint("For example: SELECT sync_guard.scope_is_running('{\"sync_type\": \"products\"}');"));
   const Oid relation = relation_argument(fcinfo, 1);
   const core::Question question = question_now();
-  bool known = false;
+  Jsonb *object = PG_GETARG_JSONB_P(0);
   const char *unknown = "";
-  List *tables = readable_tables(relation, true);
+  const List *tables = readable_tables(relation, true);
+  List *scoped = NIL;
+  core::Scope scope;
+  bool any[core::kMaxScopeColumns];
   ListCell *cell;
-  foreach (cell, tables) {
-    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
-    core::Scope scope;
-    bool any[core::kMaxScopeColumns];
-    if (!read_scope(g, PG_GETARG_JSONB_P(0), &scope, any, &unknown)) continue;
-    known = true;
-    if (alive_runs(g, overlap_condition(g, scope, any), question).count > 0) PG_RETURN_BOOL(true);
-  }
-  if (!known && tables != NIL)
+  foreach (cell, tables)
+    if (read_scope(*static_cast<const Guarded *>(lfirst(cell)), object, &scope, any, &unknown))
+      scoped = lappend(scoped, lfirst(cell));
+  if (scoped == NIL && tables != NIL)
     ereport(ERROR, errcode(kBadOption), errmsg("\"%s\" is not a scope column", unknown),
             errhint("The view sync_guard.guarded_tables shows each table's scope_columns."));
-  PG_RETURN_BOOL(false);
+  bool running = false;
+  each_table(relation, scoped, [&](const Guarded &g) {
+    core::Scope asked;
+    bool open[core::kMaxScopeColumns];
+    (void)read_scope(g, object, &asked, open, &unknown);
+    running = alive_runs(g, overlap_condition(g, asked, open), question).count > 0;
+    return !running;
+  });
+  PG_RETURN_BOOL(running);
 }
 
 static Datum sync_status(FunctionCallInfo fcinfo) {
@@ -298,13 +305,12 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   const bool several = list_length(tables) > 1;
   List *current = NIL;
   List *latest = NIL;
-  ListCell *cell;
-  foreach (cell, tables) {
-    const auto &g = *static_cast<const Guarded *>(lfirst(cell));
+  each_table(relation, tables, [&](const Guarded &g) {
     const char *condition = value == nullptr ? nullptr : first_scope_condition(g, value);
     current = collect_current(g, condition, question, several, current);
     latest = collect_recent(g, condition, question, recent, several, latest);
-  }
+    return true;
+  });
   list_sort(current, newest_first);
   list_sort(latest, newest_first);
 

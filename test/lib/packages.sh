@@ -80,21 +80,30 @@ need_packages() {
     must "Installing ${MISSING% }" "$APT_LOG" install_packages $MISSING
 }
 
-# Debian's server package creates a cluster and starts it. The one way to stop
-# it that needs no change to a file of the administrator's is this drop-in,
-# which createcluster.conf includes; it lies there for the time of the install
-# only. (No variable reaches the package's script.) With no new cluster there
-# is nothing for it to start.
+# Debian's packages start what they install: the server a cluster that it makes
+# first, pgbouncer itself. The ways to stop that which change no file of the
+# administrator's are two files that lie there for the time of the install only:
+# a drop-in that createcluster.conf includes, and the policy that dpkg's scripts
+# ask. (No variable reaches those scripts.)
 install_packages() {
-    local folder=/etc/postgresql-common/createcluster.d status=0
+    local folder=/etc/postgresql-common/createcluster.d policy=/usr/sbin/policy-rc.d status=0
     local drop_in=$folder/emag_sync_guard_installs.conf
     local put_back="as_root rm -f $drop_in"
     [ -d "$folder" ] || put_back+="; as_root rmdir --ignore-fail-on-non-empty $folder"
+    [ -e "$policy" ] || put_back+="; as_root rm -f $policy"
     # shellcheck disable=SC2064
     trap "$put_back" EXIT
-    as_root mkdir -p "$folder"
-    echo "create_main_cluster = false" | as_root tee "$drop_in" >/dev/null
+    as_root mkdir -p "$folder" || return
+    echo "create_main_cluster = false" | as_root tee "$drop_in" >/dev/null || return
+    if [ ! -e "$policy" ]; then
+        printf '%s\n' '#!/bin/sh' 'case $1 in postgresql*|pgbouncer*) exit 101 ;; esac' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" || status=$?
+    # Nor shall it start with the machine because a test wanted the program.
+    case " $* " in *" pgbouncer "*)
+        ! command -v systemctl >/dev/null || as_root systemctl disable pgbouncer || true ;;
+    esac
     return "$status"
 }

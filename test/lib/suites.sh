@@ -263,6 +263,20 @@ suite_tap() {
         PROVE_FLAGS="--verbose --timer --merge" ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} || status=$?
     step_hint() { :; }
     count_tap "$log" "$status"
+    [ -n "${PROVE_TESTS:-}" ] || without_pg_cron
+}
+
+# The one file that tells of a server where pg_cron is not installed runs again,
+# where it is not.
+without_pg_cron() {
+    local log=$WORK/log/tap_without_pg_cron.log status=0
+    mkdir "$WORK/pg_cron"
+    mv "$("$PG_CONFIG" --pkglibdir)/pg_cron.so" "$("$PG_CONFIG" --sharedir)"/extension/pg_cron* "$WORK/pg_cron/"
+    step "Running one of them without pg_cron" "$log" installcheck REGRESS= ISOLATION= \
+        PROVE_FLAGS="--verbose --timer --merge" PROVE_TESTS=test/t/031_cron_missing.pl || status=$?
+    mv "$WORK/pg_cron/pg_cron.so" "$("$PG_CONFIG" --pkglibdir)/"
+    mv "$WORK/pg_cron"/* "$("$PG_CONFIG" --sharedir)/extension/"
+    count_tap "$log" "$status"
 }
 
 # tap_output LOG FILE: what one file printed.

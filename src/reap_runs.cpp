@@ -1,0 +1,235 @@
+// Closes the dead runs of one table, group by group, each in a subtransaction: lock them by key (FOR NO KEY UPDATE SKIP
+// LOCKED: FOR UPDATE would be hidden by an open insert of a child row), judge them again as they are under the lock, close
+// them with one UPDATE, write their journal lines. A group that fails gives its locks back and is halved, until the rows
+// that fail stand alone. Locks taken: row locks on dead runs only; it waits for no row. Runs in the reaper's transaction.
+
+#include "reap_runs.h"
+
+#include "closing.h"
+#include "journal.h"
+#include "pg/boundary.h"
+#include "pg/spi.h"
+
+namespace esg {
+namespace {
+
+constexpr int kBatch = 1000;
+/// After this many rows that failed, with none closed in between, groups that fail are not halved any more.
+constexpr int kGiveUpAfter = 10;
+/// How often a group is tried again whose rows were moved to another partition under its hands.
+constexpr int kTries = 3;
+
+/// What came of a group of candidates.
+struct Outcome {
+  int closed = 0;
+  int locked = 0;                 ///< by others
+};
+
+Datum keys_of(const Run *const *runs, int count) {
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) keys[i] = runs[i]->key;
+  return pg::text_array(keys, count);
+}
+
+Line line_of(const Guarded &g, const Run &run, const core::Question &question, const char *reason) {
+  Line line;
+  line.key = run.key;
+  line.scope = scope_json(g, run.scope);
+  line.verdict = core::verdict_name(run.judgement.verdict);
+  line.reason = reason;
+  line.evidence = evidence_json(g, run, question);
+  line.run = run.row;
+  return line;
+}
+
+/// The closing UPDATE; parameters: now, then per run ctid, tableoid, message, duration, position.
+char *closing_statement(const Guarded &g) {
+  return psprintf(
+      "UPDATE %s SET %s"
+      " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5))"
+      " WITH ORDINALITY AS v (ctid, tableoid, message, duration, n)"
+      " WHERE t.ctid OPERATOR(pg_catalog.=) v.ctid AND t.tableoid OPERATOR(pg_catalog.=) v.tableoid"
+      " RETURNING v.n, %s::pg_catalog.text",
+      from_item(g), closing_assignments(g, "$1", "v.message", "v.duration"), column_ref(g.status));
+}
+
+/// Closes locked, dead runs: the UPDATE as the owner or the caller, the journal as the extension's owner. Raises where
+/// the table's own triggers kept a run from being closed.
+void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int count) {
+  auto *ctids = static_cast<Datum *>(palloc(sizeof(Datum) * count));
+  auto *tables = static_cast<Datum *>(palloc(sizeof(Datum) * count));
+  auto **reasons = static_cast<const char **>(palloc(sizeof(char *) * count));
+  auto **durations = static_cast<const char **>(palloc0(sizeof(char *) * count));
+  for (int i = 0; i < count; ++i) {
+    ctids[i] = PointerGetDatum(&runs[i]->ctid);
+    tables[i] = ObjectIdGetDatum(runs[i]->tableoid);
+    reasons[i] = reason_of(g, *runs[i]);
+    if (g.duration.exists() && runs[i]->started) durations[i] = duration_text(g, call.question.now - *runs[i]->started);
+  }
+  pg::Statement update(closing_statement(g));
+  update.add(TIMESTAMPTZOID, TimestampTzGetDatum(call.question.now))
+      .add(TIDARRAYOID, PointerGetDatum(construct_array(ctids, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT)))
+      .add(OIDARRAYOID, PointerGetDatum(construct_array(tables, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT)))
+      .add(TEXTARRAYOID, pg::text_array(reasons, count))
+      .add(TEXTARRAYOID, pg::text_array(durations, count));
+
+  const pg::Identity before = work_as(g, pg::Access::kWrite);
+  const MemoryContext context = CurrentMemoryContext;
+  pg::spi_begin();
+  const uint64 updated = pg::spi_run(update, pg::Access::kWrite);
+  for (uint64 i = 0; i < updated; ++i) {
+    const char *status = pg::spi_text(i, 2, context);
+    if (strcmp(status, g.failed) != 0)
+      ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+              errmsg("a trigger of table %s turned the status of a reaped run into \"%s\"", g.name, status));
+  }
+  pg::spi_end();
+  pg::restore(before);
+  if (updated != static_cast<uint64>(count))
+    ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+            errmsg("a trigger of table %s kept a run from being closed", g.name));
+
+  auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
+  for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
+  write_journal({&g, Event::kReaped, call.question.now, call.path, call.role}, lines, count);
+}
+
+int count_dead(const Runs &runs) {
+  int count = 0;
+  for (int i = 0; i < runs.count; ++i) count += runs.items[i].judgement.dead() ? 1 : 0;
+  return count;
+}
+
+bool given_up(const Tally &tally) { return tally.failed_in_a_row >= kGiveUpAfter; }
+
+/// Locks a group of dead runs, judges them again and closes those that are still dead.
+Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys) {
+  RunFilter filter;
+  filter.keys = keys_of(candidates, count);
+  filter.lock = true;
+  filter.lock_keys = lock_keys;
+  filter.with_row = true;
+  pg::Identity before = work_as(g, pg::Access::kWrite);
+  const Runs locked = read_runs(g, filter, call.question);
+  pg::restore(before);
+
+  Outcome outcome;
+  auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
+  for (int i = 0; i < locked.count; ++i)
+    if (locked.items[i].judgement.dead()) dead[outcome.closed++] = &locked.items[i];
+  if (locked.count < count) {
+    // Some are not here: ended meanwhile, or locked by others. Those that still stand as dead are the locked ones.
+    filter.lock = false;
+    filter.with_row = false;
+    before = work_as(g);
+    const Runs standing = read_runs(g, filter, call.question);
+    pg::restore(before);
+    outcome.locked = Max(count_dead(standing) - outcome.closed, 0);
+  }
+  if (outcome.closed > 0) close_runs(g, call, dead, outcome.closed);
+  return outcome;
+}
+
+/// The same in a subtransaction. A row that was moved to another partition between the snapshot and the lock is an error of
+/// the server's even in READ COMMITTED; with a new snapshot it stands where it is now.
+const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
+                           Outcome *outcome) {
+  const ErrorData *error = nullptr;
+  for (int i = 0; i < kTries; ++i) {
+    error = pg::try_in_subtransaction([&] { *outcome = close_group(g, call, candidates, count, lock_keys); });
+    if (error == nullptr || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE) break;
+  }
+  return error;
+}
+
+/// Closes a group; where that fails, each half by itself, down to the runs that fail alone.
+void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
+                    Tally *tally) {
+  if (count == 0) return;
+  Outcome outcome;
+  const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome);
+  if (error == nullptr) {
+    tally->reaped += outcome.closed;
+    tally->locked += outcome.locked;
+    if (outcome.closed > 0) tally->failed_in_a_row = 0;
+    return;
+  }
+  if (count > 1 && !given_up(*tally)) {
+    close_or_halve(g, call, candidates, count / 2, lock_keys, tally);
+    close_or_halve(g, call, candidates + count / 2, count - count / 2, lock_keys, tally);
+    return;
+  }
+  tally->failed += count;
+  if (given_up(*tally)) {
+    tally->left += count;
+    return;
+  }
+  ++tally->failed_in_a_row;
+  ereport(WARNING, errcode(error->sqlerrcode),
+          errmsg("could not close run %s of table %s: %s", candidates[0]->key, g.name, error->message),
+          errdetail("%s", error->detail != nullptr ? error->detail : "The run is left as it is; the others are closed."),
+          error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
+              ? errhint("The table's owner %s can reap it himself: what a stranger may not run in his name, he may.",
+                        GetUserNameFromId(g.owner, false))
+          : error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE
+              ? errhint("A trigger of the table writes what another transaction holds; the next reaping tries again.")
+              : 0);
+}
+
+/// Whether closing a run changes what a foreign key may refer to or moves the row to another partition: then an open
+/// insert of a child row is in the way, and the row must be locked FOR UPDATE, so that it is skipped and not waited for.
+bool closing_changes_keys(const Guarded &g) {
+  if (!g.status.writable) return true;   // part of the partition key
+  bool found = false;
+  ListCell *cell;
+  foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) {
+    Relation relation = relation_open(lfirst_oid(cell), NoLock);
+    const Bitmapset *keys = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_KEY);
+    for (const Column *column : {&g.status, &g.end, &g.duration, &g.error, &g.updated}) {
+      if (!column->exists() || column->generated) continue;
+      const AttrNumber attno = get_attnum(lfirst_oid(cell), column->name);
+      found = found || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, keys);
+    }
+    relation_close(relation, NoLock);
+  }
+  return found;
+}
+
+}  // namespace
+
+void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
+  const MemoryContext batch_context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
+  pg::restore(work_as(g, pg::Access::kWrite));   // raises here, for all of them, where it is not allowed
+  const bool lock_keys = closing_changes_keys(g);
+  auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
+  for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
+  const int64 left_before = tally->left;
+  for (int done = 0; done < dead.count && tally->reaped < call.max_runs;) {
+    const int count = static_cast<int>(Min(Min(kBatch, dead.count - done), call.max_runs - tally->reaped));
+    const MemoryContext before = MemoryContextSwitchTo(batch_context);
+    close_or_halve(g, call, candidates + done, count, lock_keys, tally);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(batch_context);
+    done += count;
+  }
+  if (tally->left > left_before)
+    ereport(WARNING, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+            errmsg("left " INT64_FORMAT " runs of table %s for this time: they stand among others that could not be closed",
+                   tally->left - left_before, g.name),
+            errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
+  tally->failed_in_a_row = 0;
+}
+
+void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
+  auto **runs = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
+  for (int i = 0; i < dead.count; ++i) runs[i] = &dead.items[i];
+  const bool *known = already_observed(g, keys_of(runs, dead.count), dead.count);
+  auto *lines = static_cast<Line *>(palloc(sizeof(Line) * Max(dead.count, 1)));
+  int count = 0;
+  for (int i = 0; i < dead.count; ++i)
+    if (!known[i]) lines[count++] = line_of(g, dead.items[i], call.question, reason_of(g, dead.items[i]));
+  write_journal({&g, Event::kWouldReap, call.question.now, call.path, call.role}, lines, count);
+  tally->observed += count;
+}
+
+}  // namespace esg

@@ -1,0 +1,24 @@
+// Reaping the runs of one table that were found dead.
+#pragma once
+
+#include "reap.h"
+
+namespace esg {
+
+/// What a call has come to so far.
+struct Tally {
+  int64 reaped = 0;
+  int64 observed = 0;
+  int64 locked = 0;
+  int64 failed = 0;
+  int failed_in_a_row = 0;
+  int64 left = 0;                 ///< of failed: in groups that were not halved any more
+};
+
+/// Closes what is dead, in batches.
+void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally);
+
+/// Observing: one would_reap line per dead run that has none yet.
+void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally);
+
+}  // namespace esg
