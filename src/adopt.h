@@ -18,20 +18,22 @@
 
 namespace esg::adopt {
 
+// clang-format off
 /// The options of guard_table, in the order of its arguments and of the columns of sync_guard.settings.
 enum Option : int {
   kKeyColumn, kStatusColumn, kLiveStatuses, kFailedStatus, kStartColumn, kEndColumn, kDurationColumn, kErrorColumn,
   kActivityColumn, kUpdatedColumn, kDoneColumn, kTotalColumn, kScopeColumns, kScopeOverlaps, kSummaryColumns, kTimeZone,
   kMaxSilence, kMaxAge, kMaxStall, kExclusive, kExclusiveStatuses, kTransitions, kLateFinish, kMode, kOptionCount
 };
+// clang-format on
 
 /// max_silence of a table whose owner has not said otherwise: the incident's own.
 constexpr const char *kDefaultMaxSilence = "1 hour";
 
 struct OptionSpec {
   const char *name;
-  Oid type;                       ///< of the argument and of the settings column
-  bool required;                  ///< "none" is no answer
+  Oid type;       ///< of the argument and of the settings column
+  bool required;  ///< "none" is no answer
 };
 
 const OptionSpec &spec_of(Option option);
@@ -53,17 +55,17 @@ struct Choice {
   /// The strings of an array option: a List of C strings.
   [[nodiscard]] List *strings(Option option) const;
 
-  void set_column(Option option, const char *name);       ///< null: none
+  void set_column(Option option, const char *name);  ///< null: none
   void set_text(Option option, const char *text);
   void set_strings(Option option, const List *strings);
 };
 
 /// A table and who calls.
 struct Subject {
-  Relation relation;              ///< open, at least ACCESS SHARE
+  Relation relation;  ///< open, at least ACCESS SHARE
   Oid table;
   Oid owner;
-  const char *name;               ///< qualified, quoted where needed
+  const char *name;  ///< qualified, quoted where needed
   bool partitioned;
 };
 

@@ -90,7 +90,7 @@ void check_overlaps(const Choice &choice) {
   int depth = 0;
   int lines = 0;
   bool in_list = false;
-  List *wholes = NIL;             // of the column that is being read
+  List *wholes = NIL;  // of the column that is being read
   List *atoms = NIL;
   for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, false); token != WJB_DONE;
        token = JsonbIteratorNext(&it, &value, false)) {

@@ -27,14 +27,14 @@ Node *null_like(const Node *node) {
 /// Whether a node with an unknown part comes out unknown (NULL) by itself, once that part is NULL.
 bool hands_on_unknown(const Node *node) {
   switch (nodeTag(node)) {
-    case T_BoolExpr:            // SQL's own three-valued logic
+    case T_BoolExpr:  // SQL's own three-valued logic
     case T_RelabelType:
     case T_CoerceViaIO:
     case T_ArrayCoerceExpr:
     case T_CollateExpr:
     case T_FieldSelect:
     case T_SubscriptingRef:
-    case T_ArrayExpr:           // as an operand of = ANY or = ALL
+    case T_ArrayExpr:  // as an operand of = ANY or = ALL
     case T_RowCompareExpr:
     case T_CaseTestExpr:
     case T_List: return true;
@@ -91,7 +91,7 @@ void collect(Node *node, List **strings) {
 
 struct Mentioned {
   AttrNumber attno;
-  bool inside;                    ///< below a comparison with the column
+  bool inside;  ///< below a comparison with the column
   List *strings;
 };
 
@@ -192,9 +192,8 @@ bool refused(const KnownRow &row, Refusal *refusal) {
     bool *answer = &no;
     const KnownRow *known = &row;
     const char *condition = check.ccbin;
-    const ErrorData *error = pg::try_in_subtransaction([answer, known, condition] {
-      *answer = surely_false(*known, static_cast<Node *>(stringToNode(condition)));
-    });
+    const ErrorData *error = pg::try_in_subtransaction(
+        [answer, known, condition] { *answer = surely_false(*known, static_cast<Node *>(stringToNode(condition))); });
     if (error == nullptr && !no) continue;
     // A CHECK that writes cannot be asked without writing.
     if (error != nullptr && error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION) continue;

@@ -24,8 +24,8 @@ void forget(KnownRow *row, const Column &column);
 
 /// Why a value or a row is not accepted.
 struct Refusal {
-  const char *constraint = nullptr;   ///< a CHECK of the table, by name; null: the type or a domain
-  const char *message = nullptr;      ///< in words: the constraint's definition, or the server's own message
+  const char *constraint = nullptr;  ///< a CHECK of the table, by name; null: the type or a domain
+  const char *message = nullptr;     ///< in words: the constraint's definition, or the server's own message
 };
 
 /// Whether a CHECK of the row's relation refuses it, whatever the unknown columns hold.

@@ -260,11 +260,11 @@ const char *type_wanted(Option role) {
 }
 
 void ambiguous(const Subject &subject, const char *what, Option option, const List *candidates) {
-  ereport(ERROR, errcode(kAmbiguous), errmsg("cannot tell %s in table %s", what, subject.name),
-          errdetail("Candidates: %s.", join(candidates, "none")),
-          errhint("Say it: SELECT sync_guard.guard_table(%s, %s => …);%s", quote_literal_cstr(subject.name),
-                  spec_of(option).name,
-                  spec_of(option).required ? "" : " An empty string says that the table has none."));
+  ereport(
+      ERROR, errcode(kAmbiguous), errmsg("cannot tell %s in table %s", what, subject.name),
+      errdetail("Candidates: %s.", join(candidates, "none")),
+      errhint("Say it: SELECT sync_guard.guard_table(%s, %s => …);%s", quote_literal_cstr(subject.name),
+              spec_of(option).name, spec_of(option).required ? "" : " An empty string says that the table has none."));
   pg_unreachable();
 }
 

@@ -165,8 +165,7 @@ void take_reset(FunctionCallInfo fcinfo, Choice *choice) {
   foreach (cell, elements(PG_GETARG_DATUM(kResetArgument), TEXTARRAYOID)) {
     if (lfirst(cell) == nullptr) continue;
     const Option option = option_named(static_cast<char *>(lfirst(cell)));
-    if (choice->named[option])
-      bad_option(option, "it is both given and named in reset", "Do one or the other.");
+    if (choice->named[option]) bad_option(option, "it is both given and named in reset", "Do one or the other.");
     choice->open[option] = true;
   }
 }

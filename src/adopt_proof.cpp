@@ -69,8 +69,8 @@ char *value_text(const Guarded &g, Option role, const Column &column) {
 }
 
 [[noreturn]] void refuse(const Guarded &g, Option option, const char *detail) {
-  ereport(ERROR, errcode(kBadOption),
-          errmsg("table %s would refuse to have its dead runs closed", g.name), errdetail("%s", detail),
+  ereport(ERROR, errcode(kBadOption), errmsg("table %s would refuse to have its dead runs closed", g.name),
+          errdetail("%s", detail),
           option == kFailedStatus
               ? errhint("Name a status that the table accepts with failed_status, or change the constraint.")
               : errhint("Have %s name another column, or none (''), or change the constraint.", spec_of(option).name));
@@ -114,8 +114,9 @@ void prove_on(const Guarded &g, Relation relation) {
            psprintf("Column \"%s\" cannot hold \"%s\": %s.", g.status.name, g.failed, refusal.message));
   know(&row, g.status, value);
   if (refused(row, &refusal))
-    refuse(g, kFailedStatus, psprintf("Constraint \"%s\"%s refuses the status \"%s\": %s.", refusal.constraint, place,
-                                      g.failed, refusal.message));
+    refuse(g, kFailedStatus,
+           psprintf("Constraint \"%s\"%s refuses the status \"%s\": %s.", refusal.constraint, place, g.failed,
+                    refusal.message));
   Written written[kWrittenCount];
   list_written(g, written);
   for (const Written &item : written) {
@@ -126,8 +127,8 @@ void prove_on(const Guarded &g, Relation relation) {
       continue;
     }
     if (!make_value(*item.column, text, &value, &refusal))
-      refuse(g, item.role, psprintf("Column \"%s\"%s cannot hold \"%s\": %s.", item.column->name, place, text,
-                                    refusal.message));
+      refuse(g, item.role,
+             psprintf("Column \"%s\"%s cannot hold \"%s\": %s.", item.column->name, place, text, refusal.message));
     know(&row, *item.column, value);
   }
   if (refused(row, &refusal))
@@ -164,8 +165,9 @@ void prove_partition_on(const Guarded &g, Relation relation) {
         !surely_false(row, reinterpret_cast<Node *>(make_ands_explicit(const_cast<List *>(condition)))))
       return;
   }
-  refuse(g, kFailedStatus, psprintf("Table \"%s\" is partitioned by status, and no partition takes \"%s\".",
-                                    RelationGetRelationName(relation), g.failed));
+  refuse(g, kFailedStatus,
+         psprintf("Table \"%s\" is partitioned by status, and no partition takes \"%s\".",
+                  RelationGetRelationName(relation), g.failed));
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ constexpr int kMaxStatuses = 64;
 constexpr const char *kNonsense = "~";
 
 struct Known {
-  List *statuses = NIL;           ///< C strings
-  bool closed = false;            ///< there can be no others
+  List *statuses = NIL;  ///< C strings
+  bool closed = false;   ///< there can be no others
 };
 
 void note(const Subject &subject, const Column &column, Known *known, char *status) {
@@ -80,9 +80,10 @@ char *sample_query(const Subject &subject, const Choice &choice, const Column &c
         " SELECT (SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.>) w.status ORDER BY %s LIMIT 1) FROM w"
         " WHERE w.status IS NOT NULL) SELECT w.status::pg_catalog.text FROM w WHERE w.status IS NOT NULL LIMIT %d",
         status, from, status, status, status, from, status, status, kMaxStatuses);
-  return psprintf("SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT %s AS status FROM %s %s) AS s"
-                  " WHERE s.status IS NOT NULL LIMIT %d",
-                  status, from, newest_rows_sql(subject.relation, choice.column(kStartColumn), false), kMaxStatuses);
+  return psprintf(
+      "SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT %s AS status FROM %s %s) AS s"
+      " WHERE s.status IS NOT NULL LIMIT %d",
+      status, from, newest_rows_sql(subject.relation, choice.column(kStartColumn), false), kMaxStatuses);
 }
 
 void note_rows(const Subject &subject, const Choice &choice, const Column &column, Known *known) {

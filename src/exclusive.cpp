@@ -21,8 +21,8 @@ namespace {
 constexpr int kMaxAtoms = 256;
 
 struct Atoms {
-  int count;                                ///< at least 1; a NULL is one atom without a text
-  const std::string_view *values;           ///< null for NULL
+  int count;                       ///< at least 1; a NULL is one atom without a text
+  const std::string_view *values;  ///< null for NULL
 };
 
 Atoms atoms_in_column(const Guarded &g, int column, const core::ScopeValue &value) {
@@ -57,7 +57,8 @@ void lock_atom(const Guarded &g, uint64 hash) {
 void lock_atoms(const Guarded &g, const Atoms *atoms, int column, uint64 hash) {
   if (column == g.scope_count) return lock_atom(g, hash);
   for (int i = 0; i < atoms[column].count; ++i)
-    lock_atoms(g, atoms, column + 1, hash_text(hash, atoms[column].values == nullptr ? nullptr : &atoms[column].values[i]));
+    lock_atoms(g, atoms, column + 1,
+               hash_text(hash, atoms[column].values == nullptr ? nullptr : &atoms[column].values[i]));
 }
 
 void lock_scope(const Guarded &g, const core::Scope &scope) {
@@ -67,7 +68,8 @@ void lock_scope(const Guarded &g, const core::Scope &scope) {
     atoms[i] = atoms_in_column(g, i, scope.values[i]);
     product *= Max(atoms[i].count, 1);
     if (product > kMaxAtoms)
-      ereport(ERROR, errcode(kBadOption), errmsg("a scope of table %s stands for more than %d others", g.name, kMaxAtoms),
+      ereport(ERROR, errcode(kBadOption),
+              errmsg("a scope of table %s stands for more than %d others", g.name, kMaxAtoms),
               errhint("Shorten scope_overlaps."));
   }
   lock_atoms(g, atoms, 0, hash_combine64(g.table, 0));
@@ -95,7 +97,7 @@ List *overlapping_values(const Guarded &g, int column, const core::ScopeValue &v
 
 /// The starter may see the rows of others: he may read the table, past row security.
 bool may_see_others(const Guarded &g) {
-  const Guarded *table = guarded(g.table);   // whose columns have the numbers that privileges are granted on
+  const Guarded *table = guarded(g.table);  // whose columns have the numbers that privileges are granted on
   return table != nullptr && may_read(*table) && !row_security_applies(*table);
 }
 
@@ -104,13 +106,14 @@ void refuse_second(const Guarded &g, const Run &holder) {
   char words[160];
   core::describe(holder.judgement, words, sizeof words);
   const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
-  ereport(g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
-          errmsg("a run of this scope of table %s is running already", g.name),
-          may_see_others(g) ? errdetail("Run %s is %s since %s: %s.", holder.key, holder.status, since, words) : 0,
-          holder.started || holder.active
-              ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
-              : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
-                        "time or another status."));
+  ereport(
+      g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
+      errmsg("a run of this scope of table %s is running already", g.name),
+      may_see_others(g) ? errdetail("Run %s is %s since %s: %s.", holder.key, holder.status, since, words) : 0,
+      holder.started || holder.active
+          ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
+          : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
+                    "time or another status."));
 }
 
 /// Locks a relation for reading; ERROR SY002 where somebody is in the way, so that the application's statement never waits.
@@ -120,10 +123,11 @@ void lock_to_look_at(const Guarded &g, Oid relation) {
   // Held already, there is nothing to wait for; but a try would fail on those who stand in the queue behind us.
   if (pg::lock_held_by_me_compat(tag, AccessShareLock) || ConditionalLockRelationOid(relation, AccessShareLock)) return;
   const char *name = get_rel_name(relation);
-  ereport(ERROR, errcode(kScopeRunning),
-          errmsg("cannot tell whether a run of this scope of table %s is running already", g.name),
-          errdetail("Table \"%s\" is locked by %s.", name == nullptr ? "?" : name, describe_holder(tag, AccessShareLock)),
-          errhint("Try again when that transaction has ended."));
+  ereport(
+      ERROR, errcode(kScopeRunning),
+      errmsg("cannot tell whether a run of this scope of table %s is running already", g.name),
+      errdetail("Table \"%s\" is locked by %s.", name == nullptr ? "?" : name, describe_holder(tag, AccessShareLock)),
+      errhint("Try again when that transaction has ended."));
 }
 
 /// The same for all that find_holder reads.

@@ -94,17 +94,19 @@ char *former_error_sql(const Guarded &g, const char *run) {
   } else {
     value = psprintf("(%s OPERATOR(pg_catalog.->) %s)", run, name);
     if (!g.error.not_null)
-      value = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.<>) 'null' THEN %s END)", value, value);
+      value =
+          psprintf("(CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.<>) 'null' THEN %s END)", value, value);
     if (g.error_format == ErrorFormat::kJson) value = psprintf("%s::pg_catalog.json", value);
   }
-  return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'object' THEN %s ELSE %s END", run, value,
-                  column_ref(g.error));
+  return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'object' THEN %s ELSE %s END", run,
+                  value, column_ref(g.error));
 }
 
 /// The row as it was before reaping `id`, as JSON text.
 const char *journaled_row(int64 id) {
   const MemoryContext context = CurrentMemoryContext;
-  pg::Statement query("SELECT j.run::pg_catalog.text FROM sync_guard.journal AS j WHERE j.id OPERATOR(pg_catalog.=) $1");
+  pg::Statement query(
+      "SELECT j.run::pg_catalog.text FROM sync_guard.journal AS j WHERE j.id OPERATOR(pg_catalog.=) $1");
   query.add(INT8OID, Int64GetDatum(id));
   const pg::Identity before = pg::become_extension_owner();
   pg::spi_begin();
@@ -153,17 +155,19 @@ static Datum explain_run(FunctionCallInfo fcinfo) {
   if (run == nullptr) no_such_run(g, key);
   if (!g.is_live(run->status)) {
     const Standing standing = standing_of(g, key);
-    const char *why = standing.reaping != 0 && !standing.observed
-                          ? psprintf("ended: \"%s\"; the guard closed it, see sync_guard.reaped_syncs line " INT64_FORMAT,
-                                     run->status, standing.reaping)
-                          : psprintf("ended: \"%s\" is not a live status", run->status);
+    const char *why =
+        standing.reaping != 0 && !standing.observed
+            ? psprintf("ended: \"%s\"; the guard closed it, see sync_guard.reaped_syncs line " INT64_FORMAT,
+                       run->status, standing.reaping)
+            : psprintf("ended: \"%s\" is not a live status", run->status);
     const char *const texts[4] = {why, nullptr, nullptr, run->status};
     put_row(result, texts, true, true, true, 0);
     return Datum(0);
   }
   for (int rule = 1; rule <= core::kRuleCount; ++rule) {
     const core::RuleView view = core::view_rule(rule, run->evidence, run->limits, question);
-    const char *const texts[4] = {view.evidence, span_text(view.measured), span_text(view.limit), core::verdict_name(view.verdict)};
+    const char *const texts[4] = {view.evidence, span_text(view.measured), span_text(view.limit),
+                                  core::verdict_name(view.verdict)};
     put_row(result, texts, view.applies, view.fits, run->judgement.rule == rule, rule);
   }
   auto *words = static_cast<char *>(palloc(160));
@@ -189,7 +193,8 @@ static Datum overturn_reap(FunctionCallInfo fcinfo) {
   const Run *run = find_run(g, key, question_now(), true);
   if (run == nullptr) {
     if (find_run(g, key, question_now(), false) == nullptr) no_such_run(g, key);
-    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("run %s of table %s is locked by another transaction", key, g.name),
+    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+            errmsg("run %s of table %s is locked by another transaction", key, g.name),
             errhint("Try again when that transaction has ended."));
   }
   const Standing standing = standing_of(g, run->key);
@@ -197,9 +202,10 @@ static Datum overturn_reap(FunctionCallInfo fcinfo) {
     ereport(ERROR, errcode(kBadOption), errmsg("run %s of table %s was not reaped by the guard", key, g.name),
             errdetail("Or its reaping has been overturned, or it has started again since."),
             errhint("The view sync_guard.reaped_syncs shows what the guard has reaped."));
-  pg::Statement update(psprintf(
-      "UPDATE %s SET %s WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.tableoid OPERATOR(pg_catalog.=) $2"
-      " AND ($3 IS NOT NULL)", from_item(g), overturn_assignments(g, status)));
+  pg::Statement update(
+      psprintf("UPDATE %s SET %s WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.tableoid OPERATOR(pg_catalog.=) $2"
+               " AND ($3 IS NOT NULL)",
+               from_item(g), overturn_assignments(g, status)));
   update.add(TIDOID, PointerGetDatum(&run->ctid)).add_oid(run->tableoid).add_text(journaled_row(standing.reaping));
   const Oid role = GetUserId();
   const int level = NewGUCNestLevel();

@@ -15,16 +15,16 @@ enum Kind : int { kInsert, kUpdate, kWatch, kKinds };
 
 struct Spec {
   const char *name;
-  const char *events;             ///< as in CREATE TRIGGER
-  int16 type;                     ///< as in pg_trigger.tgtype
+  const char *events;  ///< as in CREATE TRIGGER
+  int16 type;          ///< as in pg_trigger.tgtype
   const char *function;
 };
 
 constexpr Spec kSpecs[kKinds] = {
-    {"zzz_emag_sync_guard_insert", "BEFORE INSERT",
-     TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT, "judge_row"},
-    {"zzz_emag_sync_guard_update", "BEFORE UPDATE",
-     TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE, "judge_row"},
+    {"zzz_emag_sync_guard_insert", "BEFORE INSERT", TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT,
+     "judge_row"},
+    {"zzz_emag_sync_guard_update", "BEFORE UPDATE", TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_UPDATE,
+     "judge_row"},
     {"zzz_emag_sync_guard_watch", "AFTER INSERT OR UPDATE",
      TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE, "watch_row"},
 };
@@ -37,8 +37,8 @@ struct Found {
   Oid parent;
   int16 type;
   char enabled;
-  bool plain;                     ///< no arguments, no column list, not deferrable, no transition tables
-  const char *condition;          ///< as stored; null: none
+  bool plain;             ///< no arguments, no column list, not deferrable, no transition tables
+  const char *condition;  ///< as stored; null: none
 
   [[nodiscard]] bool exists() const { return OidIsValid(oid); }
 };
@@ -206,7 +206,7 @@ List *table_problems(List *problems, const Guarded &g, Relation relation) {
   for (int i = 0; i < kKinds; ++i) {
     const Kind kind = static_cast<Kind>(i);
     const Found found = find_trigger(g.table, kSpecs[i].name);
-    const char *problem = !found.exists()      ? "is missing"
+    const char *problem = !found.exists()     ? "is missing"
                           : g.status.exists() ? difference(g, relation, kind, found)
                                               : nullptr;
     if (problem == nullptr && !fires(found.enabled)) problem = why_silent(found.enabled);
@@ -289,8 +289,9 @@ void warn_of_trigger_problems(const Guarded &g) {
   ListCell *cell;
   foreach (cell, trigger_problems(g)) {
     const auto *problem = static_cast<TriggerProblem *>(lfirst(cell));
-    ereport(WARNING, errmsg("trigger \"%s\" on table \"%s\" %s", problem->trigger, get_rel_name(problem->relation),
-                            problem->problem),
+    ereport(WARNING,
+            errmsg("trigger \"%s\" on table \"%s\" %s", problem->trigger, get_rel_name(problem->relation),
+                   problem->problem),
             errhint("%s", problem->hint));
   }
 }

@@ -65,7 +65,8 @@ void check_row_security(const Guarded &g, const Relation relation, const Report 
 
 /// Whether a default writes the session's local time: a cast of a timestamptz to timestamp, or LOCALTIMESTAMP.
 bool is_local_time(const Node *expression) {
-  if (IsA(expression, FuncExpr)) return reinterpret_cast<const FuncExpr *>(expression)->funcid == F_TIMESTAMP_TIMESTAMPTZ;
+  if (IsA(expression, FuncExpr))
+    return reinterpret_cast<const FuncExpr *>(expression)->funcid == F_TIMESTAMP_TIMESTAMPTZ;
   if (!IsA(expression, SQLValueFunction)) return false;
   const SQLValueFunctionOp op = reinterpret_cast<const SQLValueFunction *>(expression)->op;
   return op == SVFOP_LOCALTIMESTAMP || op == SVFOP_LOCALTIMESTAMP_N;
@@ -79,13 +80,14 @@ void check_local_default(const Guarded &g, const Relation relation, const Report
   for (int i = 0; i < constraints->num_defval; ++i) {
     if (constraints->defval[i].adnum != g.start.attno) continue;
     if (!is_local_time(static_cast<const Node *>(stringToNode(constraints->defval[i].adbin)))) continue;
-    report.line(kWarning, g.table, "start_default_local",
-                psprintf("column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
-                         "unless the session says otherwise",
-                         quote_identifier(g.start.name), g.zone_name, server),
-                psprintf("Let those who rely on the default work in %s: ALTER ROLE … SET timezone = %s; or change the "
-                         "default to (now() AT TIME ZONE %s).",
-                         g.zone_name, quote_literal_cstr(g.zone_name), quote_literal_cstr(g.zone_name)));
+    report.line(
+        kWarning, g.table, "start_default_local",
+        psprintf("column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
+                 "unless the session says otherwise",
+                 quote_identifier(g.start.name), g.zone_name, server),
+        psprintf("Let those who rely on the default work in %s: ALTER ROLE … SET timezone = %s; or change the "
+                 "default to (now() AT TIME ZONE %s).",
+                 g.zone_name, quote_literal_cstr(g.zone_name), quote_literal_cstr(g.zone_name)));
   }
 }
 

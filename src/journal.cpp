@@ -88,7 +88,8 @@ constexpr const char *kObserved =
     "SELECT k.n FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, n)"
     " WHERE (SELECT j.event FROM sync_guard.journal AS j"
     " WHERE j.relation OPERATOR(pg_catalog.=) $1 AND j.run_key OPERATOR(pg_catalog.=) k.key"
-    " AND j.event OPERATOR(pg_catalog.<>) 'late_finish' ORDER BY j.id DESC LIMIT 1) OPERATOR(pg_catalog.=) 'would_reap'";
+    " AND j.event OPERATOR(pg_catalog.<>) 'late_finish' ORDER BY j.id DESC LIMIT 1) OPERATOR(pg_catalog.=) "
+    "'would_reap'";
 
 Datum name_datum(Oid role) {
   auto *name = static_cast<NameData *>(palloc0(sizeof(NameData)));
@@ -194,7 +195,8 @@ static Datum purge_journal(FunctionCallInfo fcinfo) {
   List *owned = NIL;
   ListCell *cell;
   foreach (cell, all_guarded())
-    if (owns(*static_cast<Guarded *>(lfirst(cell)))) owned = lappend_oid(owned, static_cast<Guarded *>(lfirst(cell))->table);
+    if (owns(*static_cast<Guarded *>(lfirst(cell))))
+      owned = lappend_oid(owned, static_cast<Guarded *>(lfirst(cell))->table);
   auto *ids = static_cast<Datum *>(palloc(sizeof(Datum) * (list_length(owned) + 1)));
   int count = 0;
   foreach (cell, owned) ids[count++] = ObjectIdGetDatum(lfirst_oid(cell));

@@ -13,20 +13,20 @@ struct Entry {
   const Guarded *table;
   Event event;
   TimestampTz at;
-  const char *path;               ///< call, pg_cron, trigger
-  Oid role;                       ///< who acted
+  const char *path;  ///< call, pg_cron, trigger
+  Oid role;          ///< who acted
 };
 
 /// What differs from run to run. Null pointers become NULL.
 struct Line {
   const char *key = nullptr;
-  int64 reaping = 0;              ///< the line this one marks; 0: none
+  int64 reaping = 0;  ///< the line this one marks; 0: none
   Jsonb *scope = nullptr;
   const char *verdict = nullptr;
   const char *reason = nullptr;
   Jsonb *evidence = nullptr;
-  const char *run = nullptr;      ///< JSON text
-  const char *wanted = nullptr;   ///< JSON text
+  const char *run = nullptr;     ///< JSON text
+  const char *wanted = nullptr;  ///< JSON text
   bool false_positive = false;
 };
 
@@ -34,8 +34,8 @@ void write_journal(const Entry &entry, const Line *lines, int count);
 
 /// How the guard's dealings with a run stand.
 struct Standing {
-  int64 reaping = 0;              ///< the open reaped or would_reap line; 0: none
-  bool observed = false;          ///< it is a would_reap line
+  int64 reaping = 0;      ///< the open reaped or would_reap line; 0: none
+  bool observed = false;  ///< it is a would_reap line
 };
 
 /// The run's newest reaping that nothing has undone since.

@@ -241,12 +241,12 @@ static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
             errhint("It is always allowed."));
   require_possible(g, from);
   require_possible(g, to);
-  pg::Statement statement(
-      PG_ARGISNULL(3) ? "DELETE FROM sync_guard.transition_rules WHERE relation OPERATOR(pg_catalog.=) $1"
-                        " AND from_status OPERATOR(pg_catalog.=) $2 AND to_status OPERATOR(pg_catalog.=) $3"
-                      : "INSERT INTO sync_guard.transition_rules (relation, from_status, to_status, allowed)"
-                        " VALUES ($1, $2, $3, $4) ON CONFLICT (relation, from_status, to_status)"
-                        " DO UPDATE SET allowed = excluded.allowed");
+  pg::Statement statement(PG_ARGISNULL(3)
+                              ? "DELETE FROM sync_guard.transition_rules WHERE relation OPERATOR(pg_catalog.=) $1"
+                                " AND from_status OPERATOR(pg_catalog.=) $2 AND to_status OPERATOR(pg_catalog.=) $3"
+                              : "INSERT INTO sync_guard.transition_rules (relation, from_status, to_status, allowed)"
+                                " VALUES ($1, $2, $3, $4) ON CONFLICT (relation, from_status, to_status)"
+                                " DO UPDATE SET allowed = excluded.allowed");
   statement.add(REGCLASSOID, ObjectIdGetDatum(g.table)).add_text(from).add_text(to);
   if (!PG_ARGISNULL(3)) {
     if (!PG_GETARG_BOOL(3) && g.is_live(from) && strcmp(to, g.failed) == 0)

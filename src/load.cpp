@@ -50,8 +50,8 @@ void begin_overturning() {
 void _PG_init(void) {
   using namespace esg;
   DefineCustomBoolVariable("emag_sync_guard.enabled", "Switches the guard on.",
-                           "Off, its triggers let every write through and nothing is reaped; no DDL is needed.", &enabled,
-                           true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+                           "Off, its triggers let every write through and nothing is reaped; no DDL is needed.",
+                           &enabled, true, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomEnumVariable("emag_sync_guard.late_finish", "Decides what becomes of a late finish in this session.",
                            "table: as the guarded table's own setting says. For a correction by hand: SET LOCAL.",
                            &late_finish, kTable, kLateFinishOptions, PGC_USERSET, 0, nullptr, nullptr, nullptr);

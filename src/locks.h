@@ -10,7 +10,7 @@
 namespace esg {
 
 enum class LockClass : uint16 {
-  kScope = 0x6501,                ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
+  kScope = 0x6501,  ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
 };
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);

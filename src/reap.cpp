@@ -42,7 +42,8 @@ int limit_lock_waits() {
 void reap_table(const Guarded &g, const ReapCall &call, Tally *tally) {
   const bool observing = only_observed(g);
   if (!lock_for_reaping(g, observing ? AccessShareLock : RowExclusiveLock)) return;
-  const MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
+  const MemoryContext context =
+      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
   const MemoryContext caller = MemoryContextSwitchTo(context);
   const Runs dead = dead_runs(g, call.question, PG_INT64_MAX);
   if (observing) observe(g, call, dead, tally);
@@ -86,8 +87,8 @@ void report(const Tally &tally) {
                                   INT64_FORMAT " runs of observed tables would have been reaped", tally.observed,
                                   tally.observed));
   if (tally.failed > 0)
-    ereport(NOTICE, errmsg_plural(INT64_FORMAT " dead run could not be closed", INT64_FORMAT " dead runs could not be closed",
-                                  tally.failed, tally.failed));
+    ereport(NOTICE, errmsg_plural(INT64_FORMAT " dead run could not be closed",
+                                  INT64_FORMAT " dead runs could not be closed", tally.failed, tally.failed));
 }
 
 }  // namespace
@@ -172,7 +173,8 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
     if (error == nullptr) continue;
     tally = until_here;
     ereport(WARNING, errcode(error->sqlerrcode), errmsg("could not reap table %s: %s", g.name, error->message),
-            errdetail("%s", error->detail != nullptr ? error->detail : "The table is left as it is; the others are reaped."));
+            errdetail("%s",
+                      error->detail != nullptr ? error->detail : "The table is left as it is; the others are reaped."));
   }
   if (forbidden > 0)
     ereport(NOTICE, errmsg_plural("%d guarded table was skipped: you may read it but not update it",

@@ -10,7 +10,7 @@ struct ReapCall {
   core::Question question;
   int64 max_runs = PG_INT64_MAX;
   const char *path = "call";
-  Oid role = InvalidOid;          ///< the caller, for the journal
+  Oid role = InvalidOid;  ///< the caller, for the journal
 };
 
 /// Checks the arguments (older_than, even_if_alive, max_runs) of a reaping or of its dry run.

@@ -22,7 +22,7 @@ constexpr int kTries = 3;
 /// What came of a group of candidates.
 struct Outcome {
   int closed = 0;
-  int locked = 0;                 ///< by others
+  int locked = 0;  ///< by others
 };
 
 Datum keys_of(const Run *const *runs, int count) {
@@ -68,7 +68,8 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
   }
   pg::Statement update(closing_statement(g));
   update.add(TIMESTAMPTZOID, TimestampTzGetDatum(call.question.now))
-      .add(TIDARRAYOID, PointerGetDatum(construct_array(ctids, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT)))
+      .add(TIDARRAYOID,
+           PointerGetDatum(construct_array(ctids, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT)))
       .add(OIDARRAYOID, PointerGetDatum(construct_array(tables, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT)))
       .add(TEXTARRAYOID, pg::text_array(reasons, count))
       .add(TEXTARRAYOID, pg::text_array(durations, count));
@@ -132,8 +133,8 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
 
 /// The same in a subtransaction. A row that was moved to another partition between the snapshot and the lock is an error of
 /// the server's even in READ COMMITTED; with a new snapshot it stands where it is now.
-const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
-                           Outcome *outcome) {
+const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count,
+                           bool lock_keys, Outcome *outcome) {
   const ErrorData *error = nullptr;
   for (int i = 0; i < kTries; ++i) {
     error = pg::try_in_subtransaction([&] { *outcome = close_group(g, call, candidates, count, lock_keys); });
@@ -165,21 +166,22 @@ void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *ca
     return;
   }
   ++tally->failed_in_a_row;
-  ereport(WARNING, errcode(error->sqlerrcode),
-          errmsg("could not close run %s of table %s: %s", candidates[0]->key, g.name, error->message),
-          errdetail("%s", error->detail != nullptr ? error->detail : "The run is left as it is; the others are closed."),
-          error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
-              ? errhint("The table's owner %s can reap it himself: what a stranger may not run in his name, he may.",
-                        GetUserNameFromId(g.owner, false))
-          : error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE
-              ? errhint("A trigger of the table writes what another transaction holds; the next reaping tries again.")
-              : 0);
+  ereport(
+      WARNING, errcode(error->sqlerrcode),
+      errmsg("could not close run %s of table %s: %s", candidates[0]->key, g.name, error->message),
+      errdetail("%s", error->detail != nullptr ? error->detail : "The run is left as it is; the others are closed."),
+      error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE
+          ? errhint("The table's owner %s can reap it himself: what a stranger may not run in his name, he may.",
+                    GetUserNameFromId(g.owner, false))
+      : error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE
+          ? errhint("A trigger of the table writes what another transaction holds; the next reaping tries again.")
+          : 0);
 }
 
 /// Whether closing a run changes what a foreign key may refer to or moves the row to another partition: then an open
 /// insert of a child row is in the way, and the row must be locked FOR UPDATE, so that it is skipped and not waited for.
 bool closing_changes_keys(const Guarded &g) {
-  if (!g.status.writable) return true;   // part of the partition key
+  if (!g.status.writable) return true;  // part of the partition key
   bool found = false;
   ListCell *cell;
   foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) {
@@ -198,8 +200,9 @@ bool closing_changes_keys(const Guarded &g) {
 }  // namespace
 
 void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
-  const MemoryContext batch_context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
-  pg::restore(work_as(g, pg::Access::kWrite));   // raises here, for all of them, where it is not allowed
+  const MemoryContext batch_context =
+      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
+  pg::restore(work_as(g, pg::Access::kWrite));  // raises here, for all of them, where it is not allowed
   const bool lock_keys = closing_changes_keys(g);
   auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
   for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
@@ -213,10 +216,11 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
     done += count;
   }
   if (tally->left > left_before)
-    ereport(WARNING, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-            errmsg("left " INT64_FORMAT " runs of table %s for this time: they stand among others that could not be closed",
-                   tally->left - left_before, g.name),
-            errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
+    ereport(
+        WARNING, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+        errmsg("left " INT64_FORMAT " runs of table %s for this time: they stand among others that could not be closed",
+               tally->left - left_before, g.name),
+        errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
   tally->failed_in_a_row = 0;
 }
 

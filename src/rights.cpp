@@ -30,8 +30,9 @@ bool may_select(Oid relation) {
 }
 
 void notice_locked(Oid relation) {
-  ereport(NOTICE, errmsg("skipping table %s: it is locked by another transaction",
-                         quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation))));
+  ereport(NOTICE,
+          errmsg("skipping table %s: it is locked by another transaction",
+                 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation))));
 }
 
 Oid owner_of_relation(Oid relation) {
@@ -46,7 +47,8 @@ Oid owner_of_relation(Oid relation) {
 Oid lock_owner(const Guarded &g) {
   LockRelationOid(g.table, AccessShareLock);
   const Oid owner = owner_of_relation(g.table);
-  if (!OidIsValid(owner)) ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s was dropped meanwhile", g.name));
+  if (!OidIsValid(owner))
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s was dropped meanwhile", g.name));
   return owner;
 }
 
@@ -58,7 +60,8 @@ bool has_temporary_objects() {
   if (!OidIsValid(schema)) return false;
   Relation catalog = table_open(DependRelationId, AccessShareLock);
   ScanKeyData keys[2];
-  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(NamespaceRelationId));
+  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+              ObjectIdGetDatum(NamespaceRelationId));
   ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(schema));
   SysScanDesc scan = systable_beginscan(catalog, DependReferenceIndexId, true, nullptr, 2, keys);
   const bool found = HeapTupleIsValid(systable_getnext(scan));
@@ -107,8 +110,8 @@ bool may_read(const Guarded &g) {
   const Oid user = GetUserId();
   if (!pg::may_use_schema_compat(get_rel_namespace(g.table), user)) return false;
   if (pg_class_aclcheck(g.table, user, ACL_SELECT) == ACLCHECK_OK) return true;
-  if (g.broken != nullptr) return false;   // which columns it is about is not known any more
-  const Column *const shown[] = {&g.key,      &g.status,  &g.start, &g.end,  &g.duration,
+  if (g.broken != nullptr) return false;  // which columns it is about is not known any more
+  const Column *const shown[] = {&g.key,   &g.status,   &g.start,   &g.end,  &g.duration,
                                  &g.error, &g.activity, &g.updated, &g.done, &g.total};
   return has_on_all(g, shown, lengthof(shown), user, ACL_SELECT) &&
          has_on_all(g, g.scope, g.scope_count, user, ACL_SELECT) &&

@@ -88,9 +88,7 @@ void append_seconds(StringInfo json, const char *name, const std::optional<core:
                    static_cast<int>(absolute(ms % 1000)));
 }
 
-Jsonb *parse_jsonb(const char *text) {
-  return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-}
+Jsonb *parse_jsonb(const char *text) { return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text))); }
 
 }  // namespace
 
@@ -134,8 +132,8 @@ char *newest_first_sql(const Guarded &g, const char *condition) {
   const char *where = condition == nullptr ? "true" : condition;
   const Column &by = g.start.exists() ? g.start : g.end;
   if (!by.exists()) return psprintf(" WHERE %s ORDER BY %s DESC", where, key);
-  return psprintf(" WHERE %s AND %s OPERATOR(pg_catalog.<) 'infinity'::%s ORDER BY %s DESC, %s DESC", where, column_ref(by),
-                  type_name(by.type), column_ref(by), key);
+  return psprintf(" WHERE %s AND %s OPERATOR(pg_catalog.<) 'infinity'::%s ORDER BY %s DESC, %s DESC", where,
+                  column_ref(by), type_name(by.type), column_ref(by), key);
 }
 
 char *scope_sql(const Guarded &g) {
@@ -159,7 +157,8 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
   append_column(&sql, g.activity, "", "pg_catalog.timestamptz");
   append_column(&sql, g.done, "::pg_catalog.int8", "pg_catalog.int8");
   append_column(&sql, g.total, "::pg_catalog.int8", "pg_catalog.int8");
-  appendStringInfoString(&sql, filter.with_row ? ", pg_catalog.row_to_json(t.*)::pg_catalog.text" : ", NULL::pg_catalog.text");
+  appendStringInfoString(
+      &sql, filter.with_row ? ", pg_catalog.row_to_json(t.*)::pg_catalog.text" : ", NULL::pg_catalog.text");
   for (int i = 0; i < g.scope_count; ++i) append_column(&sql, g.scope[i], "::pg_catalog.text", "pg_catalog.text");
   appendStringInfo(&sql, " FROM %s WHERE ", from_item(g));
   if (filter.any_status) appendStringInfoString(&sql, "true");
@@ -188,7 +187,7 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
     CHECK_FOR_INTERRUPTS();
     Run *run = &runs.items[runs.count];
     *run = make_run(g, i, context);
-    if (run->key == nullptr) continue;   // a row without a key is no run: nothing could name it
+    if (run->key == nullptr) continue;  // a row without a key is no run: nothing could name it
     judge_run(g, question, run);
     ++runs.count;
   }

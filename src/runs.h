@@ -12,15 +12,15 @@ struct Run {
   Oid tableoid;
   const char *key;
   const char *status;
-  std::optional<core::Micros> started;      ///< absent where NULL or infinite
-  std::optional<core::Micros> active;       ///< the activity column's value
+  std::optional<core::Micros> started;  ///< absent where NULL or infinite
+  std::optional<core::Micros> active;   ///< the activity column's value
   std::optional<int64> done;
   std::optional<int64> total;
-  core::Scope scope;                        ///< values live as long as the run
+  core::Scope scope;  ///< values live as long as the run
   core::Evidence evidence;
   core::Limits limits;
   core::Judgement judgement;
-  const char *row;                          ///< the row as JSON text, where asked for
+  const char *row;  ///< the row as JSON text, where asked for
 };
 
 struct Runs {
@@ -30,13 +30,13 @@ struct Runs {
 
 /// Which runs to read. By default every run in a live status.
 struct RunFilter {
-  Datum keys = 0;                           ///< text[]: only these
-  bool lock = false;                        ///< FOR NO KEY UPDATE SKIP LOCKED
-  bool lock_keys = false;                   ///< with lock: FOR UPDATE
-  bool any_status = false;                  ///< with keys: whatever their status
-  bool exclusive_statuses = false;          ///< only those in which a run excludes others
+  Datum keys = 0;                   ///< text[]: only these
+  bool lock = false;                ///< FOR NO KEY UPDATE SKIP LOCKED
+  bool lock_keys = false;           ///< with lock: FOR UPDATE
+  bool any_status = false;          ///< with keys: whatever their status
+  bool exclusive_statuses = false;  ///< only those in which a run excludes others
   bool with_row = false;
-  const char *scope_condition = nullptr;    ///< further SQL condition on alias t, values quoted by the caller
+  const char *scope_condition = nullptr;  ///< further SQL condition on alias t, values quoted by the caller
 };
 
 /// The statement by which read_runs finds runs; people may EXPLAIN it.

@@ -11,15 +11,15 @@ namespace {
 
 /// A cached answer for one relation. Dropped ones stay until the transaction ends: a caller may still hold them.
 struct Entry {
-  Oid relid;                      // hash key
+  Oid relid;  // hash key
   bool valid;
   bool loading;
-  MemoryContext context;          // of `guarded`; null for a negative answer
+  MemoryContext context;  // of `guarded`; null for a negative answer
   Guarded *guarded;
 };
 
 HTAB *cache = nullptr;
-List *retired = NIL;              // MemoryContexts, in TopMemoryContext
+List *retired = NIL;  // MemoryContexts, in TopMemoryContext
 
 /// A partition's entry holds name and owner of the guarded table, which tells its own relcache entry alone of a change.
 /// One that is being loaded may turn out to be such.
@@ -73,7 +73,8 @@ bool has_guard_trigger(Relation relation) {
 /// A settings row is about the table behind its number where the table bears the name it had or the guard's triggers;
 /// a number restored from elsewhere, or given to another table meanwhile, is neither.
 bool row_is_about(Relation relation, const Row &row) {
-  return strcmp(row.string(kRelationName), qualified_name(RelationGetRelid(relation))) == 0 || has_guard_trigger(relation);
+  return strcmp(row.string(kRelationName), qualified_name(RelationGetRelid(relation))) == 0 ||
+         has_guard_trigger(relation);
 }
 
 /// Opens the table behind a partition; null where it is gone. A statement that writes the partition alone must not wait for
@@ -159,7 +160,8 @@ Guarded *guarded(Oid relid) {
   Entry *entry = entry_of(relid);
   if (entry->valid) return entry->guarded;
   retire(entry);
-  const MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard table", ALLOCSET_SMALL_SIZES);
+  const MemoryContext context =
+      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard table", ALLOCSET_SMALL_SIZES);
   const MemoryContext old = MemoryContextSwitchTo(context);
   // Marked before the load: an invalidation that arrives while it reads the catalogs must stay noticed.
   entry->valid = true;

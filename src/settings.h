@@ -13,12 +13,12 @@ namespace esg {
 /// A column of the relation an entry is for; absent where attno is 0.
 struct Column {
   AttrNumber attno = 0;
-  const char *name = nullptr;     ///< as in the catalog, not quoted
-  Oid type = InvalidOid;          ///< its base type: domains are looked through
+  const char *name = nullptr;  ///< as in the catalog, not quoted
+  Oid type = InvalidOid;       ///< its base type: domains are looked through
   Oid declared_type = InvalidOid;
   int32 typmod = -1;
-  bool generated = false;         ///< GENERATED ALWAYS, as expression or identity: nobody may write it
-  bool writable = false;          ///< neither generated nor part of a partition key
+  bool generated = false;  ///< GENERATED ALWAYS, as expression or identity: nobody may write it
+  bool writable = false;   ///< neither generated nor part of a partition key
   bool not_null = false;
 
   [[nodiscard]] bool exists() const { return attno != 0; }
@@ -36,12 +36,12 @@ struct TransitionRule {
 };
 
 struct Guarded {
-  Oid relid = InvalidOid;         ///< the relation this entry is resolved for: the table or one of its partitions
-  Oid table = InvalidOid;         ///< the guarded table
-  Oid owner = InvalidOid;         ///< of the guarded table
-  const char *name = nullptr;     ///< the table, schema-qualified and quoted where needed
+  Oid relid = InvalidOid;      ///< the relation this entry is resolved for: the table or one of its partitions
+  Oid table = InvalidOid;      ///< the guarded table
+  Oid owner = InvalidOid;      ///< of the guarded table
+  const char *name = nullptr;  ///< the table, schema-qualified and quoted where needed
   bool partitioned = false;
-  const char *broken = nullptr;   ///< why the settings do not fit the table any more; null: they do
+  const char *broken = nullptr;  ///< why the settings do not fit the table any more; null: they do
 
   Column key, status, start, end, duration, error, activity, updated, done, total;
   int scope_count = 0;
@@ -55,7 +55,7 @@ struct Guarded {
   const char **exclusive_statuses = nullptr;
   const char *failed = nullptr;
   int ended_count = 0;
-  const char **ended = nullptr;   ///< further statuses that are known to be an end
+  const char **ended = nullptr;  ///< further statuses that are known to be an end
   DurationUnit duration_unit = DurationUnit::kSeconds;
   ErrorFormat error_format = ErrorFormat::kText;
 
@@ -74,7 +74,7 @@ struct Guarded {
   Transitions transitions = Transitions::kEnforce;
   core::LateFinish late_finish = core::LateFinish::kKeep;
   Mode mode = Mode::kGuard;
-  TimestampTz paused_until = 0;   ///< 0: not paused
+  TimestampTz paused_until = 0;  ///< 0: not paused
 
   [[nodiscard]] bool is_live(std::string_view status_text) const {
     for (int i = 0; i < live_count; ++i)

@@ -116,7 +116,8 @@ void load_overlaps(Guarded &g, Jsonb *overlaps) {
     else if (token == WJB_KEY && depth == 1)
       column = scope_position(g, pnstrdup(value.val.string.val, value.val.string.len));
     else if (token == WJB_KEY && depth == 2) {
-      if (g.overlap_count == static_cast<std::size_t>(kRoom)) return break_because(g, "%s", "scope_overlaps has more than 64 values");
+      if (g.overlap_count == static_cast<std::size_t>(kRoom))
+        return break_because(g, "%s", "scope_overlaps has more than 64 values");
       current = column < 0 ? nullptr : &g.overlaps[g.overlap_count++];
       if (current == nullptr) continue;
       current->column = column;
@@ -186,7 +187,7 @@ void load_row(Guarded &g, Relation relation, const Row &row) {
   g.summary = static_cast<Column *>(palloc0(sizeof(Column) * Max(count, 1)));
   for (int i = 0; i < count; ++i) {
     const Column column = find_column(relation, names[i]);
-    if (column.exists()) g.summary[g.summary_count++] = column;   // a display column that is gone breaks nothing
+    if (column.exists()) g.summary[g.summary_count++] = column;  // a display column that is gone breaks nothing
   }
 
   g.zone_name = row.string(kTimeZone);

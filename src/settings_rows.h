@@ -7,6 +7,7 @@
 
 namespace esg {
 
+// clang-format off
 /// Positions in sync_guard.settings, as the install script creates it.
 enum SettingsColumn : int {
   kRelation = 1, kRelationName, kKeyColumn, kStatusColumn, kLiveStatuses, kFailedStatus, kStartColumn, kEndColumn,
@@ -14,6 +15,7 @@ enum SettingsColumn : int {
   kScopeOverlaps, kSummaryColumns, kTimeZone, kMaxSilence, kMaxAge, kMaxStall, kExclusive, kExclusiveStatuses,
   kTransitions, kLateFinish, kMode, kPausedUntil, kAdoptedAt, kAdoptedBy, kEndedStatuses
 };
+// clang-format on
 
 /// One row of a settings table, read by position.
 struct Row {

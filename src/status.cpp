@@ -33,8 +33,10 @@ char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
   if (PG_ARGISNULL(argument)) return nullptr;
   char *value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
   if (value[strspn(value, " \t\r\n")] == '{')
-    ereport(ERROR, errcode(kBadOption), errmsg("scope_value is one value of the first scope column, not a scope object"),
-            errdetail("It was %s.", value), errhint("Ask for a whole scope: SELECT sync_guard.scope_is_running('%s');", value));
+    ereport(ERROR, errcode(kBadOption),
+            errmsg("scope_value is one value of the first scope column, not a scope object"),
+            errdetail("It was %s.", value),
+            errhint("Ask for a whole scope: SELECT sync_guard.scope_is_running('%s');", value));
   return value;
 }
 
@@ -75,7 +77,8 @@ bool read_scope(const Guarded &g, Jsonb *object, core::Scope *scope, bool *any, 
       any[column] = false;
       const char *text = json_scalar_text(value);
       if (text == nullptr && value.type != jbvNull)
-        ereport(ERROR, errcode(kBadOption), errmsg("the value of \"%s\" in a scope must be a string, a number, a boolean or null", *unknown));
+        ereport(ERROR, errcode(kBadOption),
+                errmsg("the value of \"%s\" in a scope must be a string, a number, a boolean or null", *unknown));
       if (text != nullptr) scope->values[column] = std::string_view(text);
     }
   }
@@ -175,7 +178,8 @@ const char *relation_field(const Guarded &g, bool several) {
 Datum newest_key(const Runs &runs) {
   const Run *newest = nullptr;
   for (int i = 0; i < runs.count; ++i)
-    if (newest == nullptr || (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started)))
+    if (newest == nullptr ||
+        (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started)))
       newest = &runs.items[i];
   return newest == nullptr ? Datum(0) : pg::text_array(&newest->key, 1);
 }
@@ -194,14 +198,15 @@ Datum dead_keys(const Guarded &g, const char *condition, const core::Question &q
 }
 
 /// The newest live run of the table for current_sync, appended to the list.
-List *collect_current(const Guarded &g, const char *condition, const core::Question &question, bool several, List *list) {
+List *collect_current(const Guarded &g, const char *condition, const core::Question &question, bool several,
+                      List *list) {
   const Datum key = newest_key(alive_runs(g, condition, question));
   if (key == 0) return list;
-  pg::Statement statement(
-      psprintf("SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s WHERE %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
-               " AND %s",
-               instant_sql(g, g.start), relation_field(g, several), current_columns(g), from_item(g), column_ref(g.key),
-               status_condition(g, g.live, g.live_count)));
+  pg::Statement statement(psprintf(
+      "SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s WHERE %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
+      " AND %s",
+      instant_sql(g, g.start), relation_field(g, several), current_columns(g), from_item(g), column_ref(g.key),
+      status_condition(g, g.live, g.live_count)));
   statement.add(TEXTARRAYOID, key);
   return collect(g, statement, list);
 }
@@ -213,11 +218,12 @@ List *collect_recent(const Guarded &g, const char *condition, const core::Questi
   if (limit == 0 || g.summary_count == 0) return list;
   const char *shown = psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g));
   if (contains(g.summary, g.summary_count, g.status))
-    shown = psprintf("CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2) THEN %s OPERATOR(pg_catalog.||)"
-                     " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
-                     column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
-  pg::Statement statement(psprintf(
-      "SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g), newest_first_sql(g, condition)));
+    shown = psprintf(
+        "CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2) THEN %s OPERATOR(pg_catalog.||)"
+        " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
+        column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
+  pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g),
+                                   newest_first_sql(g, condition)));
   statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(g, condition, question));
   return collect(g, statement, list);
 }

@@ -72,8 +72,7 @@ void append_prepared(StringInfo text, const VirtualTransactionId &vxid) {
   bool more;
   const TransactionId xid = VirtualTransactionIdIsValid(vxid) ? TwoPhaseGetXidByVirtualXID(vxid, &more)
                                                               : static_cast<TransactionId>(vxid.localTransactionId);
-  pg::Statement statement(
-      "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE transaction OPERATOR(pg_catalog.=) $1");
+  pg::Statement statement("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE transaction OPERATOR(pg_catalog.=) $1");
   statement.add(XIDOID, TransactionIdGetDatum(xid));
   pg::spi_begin();
   const char *name = pg::spi_run(statement, pg::Access::kRead) > 0 ? pg::spi_text(0, 1, CurrentMemoryContext) : nullptr;

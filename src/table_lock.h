@@ -14,7 +14,7 @@ constexpr core::Micros kDefaultPatience = 10 * core::kSecond;
 
 /// How long a caller waits for locks, in all; it begins where it is made.
 struct Patience {
-  core::Micros total;             ///< 0: a single try
+  core::Micros total;  ///< 0: a single try
   TimestampTz begun;
 
   Patience(core::Micros span) : total(span), begun(GetCurrentTimestamp()) {}

@@ -20,12 +20,16 @@ namespace {
 struct RowEvent {
   TriggerData *trigger;
   TupleDesc desc;
-  HeapTuple before;               ///< null on INSERT
+  HeapTuple before;  ///< null on INSERT
   HeapTuple after;
   const Guarded *table;
 
-  Datum old_value(const Column &column, bool *is_null) const { return heap_getattr(before, column.attno, desc, is_null); }
-  Datum new_value(const Column &column, bool *is_null) const { return heap_getattr(after, column.attno, desc, is_null); }
+  Datum old_value(const Column &column, bool *is_null) const {
+    return heap_getattr(before, column.attno, desc, is_null);
+  }
+  Datum new_value(const Column &column, bool *is_null) const {
+    return heap_getattr(after, column.attno, desc, is_null);
+  }
 };
 
 const TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before) {
@@ -49,7 +53,8 @@ List *warned_of = NIL;
 
 void warn_once(const Guarded &g) {
   if (list_member_oid(warned_of, g.table)) return;
-  ereport(WARNING, errcode(kBadOption), errmsg("table %s is written unguarded: its settings do not fit it any more", g.name),
+  ereport(WARNING, errcode(kBadOption),
+          errmsg("table %s is written unguarded: its settings do not fit it any more", g.name),
           errdetail("%s.", g.broken), errhint("The view sync_guard.guard_health says what to do."));
   const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
   warned_of = lappend_oid(warned_of, g.table);
@@ -104,9 +109,7 @@ core::StatusKind kind_of(const Guarded &g, const char *status) {
   return g.is_end(status) ? core::StatusKind::kTerminal : core::StatusKind::kOther;
 }
 
-bool same_text(const char *a, const char *b) {
-  return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0;
-}
+bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
 
 /// Whether the writer changed a column.
 bool changed(const RowEvent &event, const Column &column) {
@@ -129,8 +132,9 @@ char *row_json(const RowEvent &event, HeapTuple tuple) {
 bool takes(const Column &column, Datum value, bool is_null) {
   if (column.declared_type == column.type || !DomainHasConstraints(column.declared_type)) return true;
   const Oid domain = column.declared_type;
-  return pg::try_in_subtransaction(
-             [value, is_null, domain] { domain_check(value, is_null, domain, nullptr, CurrentMemoryContext); }) == nullptr;
+  return pg::try_in_subtransaction([value, is_null, domain] {
+           domain_check(value, is_null, domain, nullptr, CurrentMemoryContext);
+         }) == nullptr;
 }
 
 /// Changes to make to the row that is being written.
@@ -251,8 +255,8 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
   switch (late_finish_override().value_or(g.late_finish)) {
     case core::LateFinish::kReject:
       ereport(ERROR, errcode(kLateFinishRejected),
-              errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)), g.name, to,
-                     shown(event, from)),
+              errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)), g.name,
+                     to, shown(event, from)),
               errdetail("It is a late finish: %s.", by_whom),
               errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
       break;
@@ -262,14 +266,16 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
     case core::LateFinish::kKeep: break;
   }
   note(event, Event::kLateFinish, standing, to, true);
-  ereport(WARNING, errcode(ERRCODE_WARNING),
-          errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name, shown(event, from)),
-          errdetail("Its writer wanted \"%s\", but %s. Other columns are written; what it wanted is in the journal.", to,
-                    by_whom),
-          standing.reaping != 0 && core::tells_success(to, g.failed)
-              ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
-                        quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
-              : 0);
+  ereport(
+      WARNING, errcode(ERRCODE_WARNING),
+      errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name,
+             shown(event, from)),
+      errdetail("Its writer wanted \"%s\", but %s. Other columns are written; what it wanted is in the journal.", to,
+                by_whom),
+      standing.reaping != 0 && core::tells_success(to, g.failed)
+          ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
+                    quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
+          : 0);
   return keep_outcome(event);
 }
 
@@ -280,7 +286,8 @@ void refuse(const RowEvent &event, const char *from, const char *to) {
   const char *shown_from = from == nullptr ? "(new)" : psprintf("\"%s\"", shown(event, from));
   const char *shown_to = to == nullptr ? "NULL" : psprintf("\"%s\"", to);
   ereport(enforce ? ERROR : WARNING, errcode(kIllegalTransition),
-          errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), g.name, shown_from, shown_to),
+          errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), g.name, shown_from,
+                 shown_to),
           to == nullptr ? errdetail("A run must have a status.")
                         : errdetail("A run that has ended does not start again, and a transition may be forbidden."),
           to == nullptr || from == nullptr
@@ -345,8 +352,9 @@ HeapTuple judge_update(const RowEvent &event) {
   const core::Meaning meaning = core::classify(change);
   switch (meaning) {
     case core::Meaning::kFinish: return fill_finish(event);
-    case core::Meaning::kLateFinish: return late_finish(event, change.closed_by_guard ? standing : Standing{}, from, to);
-    case core::Meaning::kIllegal: refuse(event, from, to); break;   // returns where transitions only warn
+    case core::Meaning::kLateFinish:
+      return late_finish(event, change.closed_by_guard ? standing : Standing{}, from, to);
+    case core::Meaning::kIllegal: refuse(event, from, to); break;  // returns where transitions only warn
     case core::Meaning::kRetry: break;
     default:
       // allow_transition lets the pair through: where the guard had closed the run, it was overruled.
@@ -380,7 +388,8 @@ bool is_dead(const RowEvent &event, HeapTuple tuple, const core::Question &quest
   core::Evidence evidence;
   evidence.started = instant(g.start);
   evidence.last_sign = instant(g.activity);
-  const core::Limits limits = core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
+  const core::Limits limits =
+      core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
   return core::judge(evidence, limits, question).dead();
 }
 

@@ -13,12 +13,13 @@ void invalidate_table(Oid relid) {
   if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid))) return;
   ListCell *cell;
   foreach (cell, find_all_inheritors(relid, NoLock, nullptr))
-    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell)))) CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
+    if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
+      CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
 }
 
 void invalidate_of(HeapTuple tuple, TupleDesc desc) {
   bool is_null;
-  const Datum relation = heap_getattr(tuple, 1, desc, &is_null);   // the first column of each settings table
+  const Datum relation = heap_getattr(tuple, 1, desc, &is_null);  // the first column of each settings table
   if (!is_null) invalidate_table(DatumGetObjectId(relation));
 }
 
@@ -35,7 +36,8 @@ namespace esg {
 
 static Datum settings_changed(FunctionCallInfo fcinfo) {
   if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("this function is called by triggers only"));
+    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            errmsg("this function is called by triggers only"));
   const auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
   const TupleDesc desc = RelationGetDescr(trigger->tg_relation);
   if (trigger->tg_trigtuple != nullptr) invalidate_of(trigger->tg_trigtuple, desc);

@@ -25,20 +25,20 @@ struct Words {
 [[nodiscard]] Words end_names() noexcept;
 [[nodiscard]] Words duration_names() noexcept;
 [[nodiscard]] Words error_names() noexcept;
-[[nodiscard]] Words activity_names() noexcept;      ///< only what means a heartbeat
+[[nodiscard]] Words activity_names() noexcept;  ///< only what means a heartbeat
 [[nodiscard]] Words updated_names() noexcept;
 [[nodiscard]] Words done_names() noexcept;
 [[nodiscard]] Words total_names() noexcept;
-[[nodiscard]] Words scope_kind_names() noexcept;    ///< what kind of run it is: the first that is there
-[[nodiscard]] Words scope_party_names() noexcept;   ///< for whom it runs: the first that is there
-[[nodiscard]] Words operation_names() noexcept;     ///< what was done, for summaries
+[[nodiscard]] Words scope_kind_names() noexcept;   ///< what kind of run it is: the first that is there
+[[nodiscard]] Words scope_party_names() noexcept;  ///< for whom it runs: the first that is there
+[[nodiscard]] Words operation_names() noexcept;    ///< what was done, for summaries
 
 /// Verbs of counters: a column "processed_…" or "…_processed".
 [[nodiscard]] Words done_verbs() noexcept;
 
 /// Statuses.
-[[nodiscard]] Words working_statuses() noexcept;    ///< live: the run works
-[[nodiscard]] Words waiting_statuses() noexcept;    ///< live: it is about to, or about to end
+[[nodiscard]] Words working_statuses() noexcept;  ///< live: the run works
+[[nodiscard]] Words waiting_statuses() noexcept;  ///< live: it is about to, or about to end
 [[nodiscard]] Words failed_statuses() noexcept;
 
 /// The same word: equal without regard to ASCII case and to '_', '-' and blanks.

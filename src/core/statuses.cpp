@@ -14,13 +14,25 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept {
   return true;
 }
 
-constexpr std::string_view kFailureWords[] = {"failed", "failure",  "fail",    "error",     "errored", "cancelled", "canceled",
-                                              "aborted", "abort",   "crashed", "timeout",   "timed_out", "killed",
-                                              "terminated", "stopped", "lost", "skipped", "expired", "rejected"};
+constexpr std::string_view kFailureWords[] = {
+    "failed",  "failure",   "fail",   "error",      "errored", "cancelled", "canceled", "aborted", "abort",   "crashed",
+    "timeout", "timed_out", "killed", "terminated", "stopped", "lost",      "skipped",  "expired", "rejected"};
 
-constexpr std::string_view kSuccessWords[] = {"completed", "complete", "success",  "succeeded", "successful", "done",
-                                              "finished",  "finish",   "ended",    "ok",        "partial",    "passed",
-                                              "completed_with_errors", "partially_completed",   "partial_success"};
+constexpr std::string_view kSuccessWords[] = {"completed",
+                                              "complete",
+                                              "success",
+                                              "succeeded",
+                                              "successful",
+                                              "done",
+                                              "finished",
+                                              "finish",
+                                              "ended",
+                                              "ok",
+                                              "partial",
+                                              "passed",
+                                              "completed_with_errors",
+                                              "partially_completed",
+                                              "partial_success"};
 
 template <std::size_t N>
 bool is_among(const std::string_view (&words)[N], std::string_view status) noexcept {

@@ -35,9 +35,9 @@ struct Change {
   StatusKind from = StatusKind::kUnknown;
   StatusKind to = StatusKind::kUnknown;
   bool same_status = false;
-  bool outcome_changed = false;             ///< end, duration or errors differ (looked at only where same_status)
-  bool closed_by_guard = false;             ///< the guard reaped the run and nothing has undone that since
-  std::optional<bool> rule;                 ///< what allow_transition says of exactly this pair
+  bool outcome_changed = false;  ///< end, duration or errors differ (looked at only where same_status)
+  bool closed_by_guard = false;  ///< the guard reaped the run and nothing has undone that since
+  std::optional<bool> rule;      ///< what allow_transition says of exactly this pair
 };
 
 /// What a change of status means, by the table above. kIllegal stands for a retry that is not allowed, for a pair that

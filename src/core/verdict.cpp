@@ -43,6 +43,7 @@ Micros grace_of(const Evidence &e) noexcept { return std::max(e.restart_grace, e
 /// older_than stands in for max_silence where the call gives it.
 Span silence_limit(const Limits &l, const Question &q) noexcept { return q.older_than ? q.older_than : l.max_silence; }
 
+// clang-format off
 RuleView fenced(const Evidence &e, const Limits &, const Question &q) noexcept {
   const bool open = e.fenced_since.has_value();
   return {1, "a transaction that fenced the run is open", Verdict::kFenced, open, open, elapsed(q.now, e.fenced_since),
@@ -122,6 +123,7 @@ RuleView overdue_on_request(const Evidence &e, const Limits &l, const Question &
   return {9, "age since the start against older_than (even_if_alive)", Verdict::kOverdue, applies,
           applies && older(age, limit), age, limit};
 }
+// clang-format on
 
 using Rule = RuleView (*)(const Evidence &, const Limits &, const Question &) noexcept;
 
@@ -198,7 +200,8 @@ char *describe(const Judgement &judgement, char *out, std::size_t size) noexcept
   const char *name = verdict_name(judgement.verdict);
   switch (judgement.verdict) {
     case Verdict::kLive:
-      if (!judgement.measured) std::snprintf(out, size, "%s: no time is known of it, so nothing speaks against it", name);
+      if (!judgement.measured)
+        std::snprintf(out, size, "%s: no time is known of it, so nothing speaks against it", name);
       else if (*judgement.measured < 0)
         std::snprintf(out, size, "%s: its last sign of life lies %s in the future", name, measured + 1);
       else std::snprintf(out, size, "%s: last sign of life %s ago, limit %s", name, measured, limit);
@@ -210,11 +213,10 @@ char *describe(const Judgement &judgement, char *out, std::size_t size) noexcept
     case Verdict::kServerRestarted:
       std::snprintf(out, size, "%s: no sign of life since the server started %s ago, grace %s", name, measured, limit);
       break;
-    case Verdict::kOverdue:
-      std::snprintf(out, size, "%s: started %s ago, limit %s", name, measured, limit);
-      break;
+    case Verdict::kOverdue: std::snprintf(out, size, "%s: started %s ago, limit %s", name, measured, limit); break;
     case Verdict::kSessionGone:
-      std::snprintf(out, size, "%s: the session that held its lease has ended, last sign of life %s ago", name, measured);
+      std::snprintf(out, size, "%s: the session that held its lease has ended, last sign of life %s ago", name,
+                    measured);
       break;
     case Verdict::kWorkerRestarted:
       std::snprintf(out, size, "%s: its worker has started anew, last sign of life %s ago", name, measured);
@@ -222,9 +224,7 @@ char *describe(const Judgement &judgement, char *out, std::size_t size) noexcept
     case Verdict::kHeartbeatLost:
       std::snprintf(out, size, "%s: no heartbeat for %s, ttl %s", name, measured, limit);
       break;
-    case Verdict::kStalled:
-      std::snprintf(out, size, "%s: no progress for %s, limit %s", name, measured, limit);
-      break;
+    case Verdict::kStalled: std::snprintf(out, size, "%s: no progress for %s, limit %s", name, measured, limit); break;
     case Verdict::kSilent:
       std::snprintf(out, size, "%s: no sign of life for %s, limit %s", name, measured, limit);
       break;

@@ -12,15 +12,15 @@ namespace esg::core {
 /// What the evidence says. Everything but kLive, kFenced and kSuspect means: the run is dead.
 enum class Verdict : std::uint8_t {
   kLive,
-  kFenced,            ///< rule 1: its worker's fenced transaction is open
-  kSuspect,           ///< rule 5: no sign of life since the server's start, still within grace
-  kOverdue,           ///< rules 2 and 9: older than allowed, whatever the signs of life
-  kSessionGone,       ///< rule 3: the session its lease was bound to has ended
-  kWorkerRestarted,   ///< rule 4: its worker has announced itself under another incarnation
-  kServerRestarted,   ///< rule 5: no sign of life since the server's start, grace is over
-  kHeartbeatLost,     ///< rule 6: no sign of life within the lease's ttl
-  kStalled,           ///< rule 7: progress has stood still for too long
-  kSilent,            ///< rule 8: no sign of life for longer than max_silence
+  kFenced,           ///< rule 1: its worker's fenced transaction is open
+  kSuspect,          ///< rule 5: no sign of life since the server's start, still within grace
+  kOverdue,          ///< rules 2 and 9: older than allowed, whatever the signs of life
+  kSessionGone,      ///< rule 3: the session its lease was bound to has ended
+  kWorkerRestarted,  ///< rule 4: its worker has announced itself under another incarnation
+  kServerRestarted,  ///< rule 5: no sign of life since the server's start, grace is over
+  kHeartbeatLost,    ///< rule 6: no sign of life within the lease's ttl
+  kStalled,          ///< rule 7: progress has stood still for too long
+  kSilent,           ///< rule 8: no sign of life for longer than max_silence
 };
 
 /// Limits of one run, as resolved for its scope. Absent means: off.
@@ -35,36 +35,36 @@ enum class LeaseKind : std::uint8_t { kNone, kHeartbeat, kSessionBound };
 /// A run's promise to give signs of life, as far as it is known now.
 struct Lease {
   LeaseKind kind = LeaseKind::kNone;
-  std::optional<Micros> ttl;          ///< absent only for a session-bound lease
-  bool session_ended = false;         ///< its backend ended by client EOF, FATAL or termination in this life of the server
-  bool worker_reannounced = false;    ///< another incarnation of its worker has announced itself since
-  bool held_as_mass_death = false;    ///< too many leases lapsed together: heartbeat_lost is held back
+  std::optional<Micros> ttl;   ///< absent only for a session-bound lease
+  bool session_ended = false;  ///< its backend ended by client EOF, FATAL or termination in this life of the server
+  bool worker_reannounced = false;  ///< another incarnation of its worker has announced itself since
+  bool held_as_mass_death = false;  ///< too many leases lapsed together: heartbeat_lost is held back
 };
 
 /// What is known about a run at this instant. Absent values are unknown, and what is unknown never kills.
 struct Evidence {
-  std::optional<Micros> started;            ///< absent where NULL or infinite
-  std::optional<Micros> last_sign;          ///< newest sign of life other than the start
-  std::optional<Micros> progress_changed;   ///< when progress last moved; absent where it never did or is not known
-  std::optional<Micros> fenced_since;       ///< present while a transaction that fenced the run is open
-  std::optional<Micros> server_started;     ///< start (crash restarts too) or promotion of this server
-  Micros restart_grace = 0;                 ///< how long after server_started a lease may stay silent
+  std::optional<Micros> started;           ///< absent where NULL or infinite
+  std::optional<Micros> last_sign;         ///< newest sign of life other than the start
+  std::optional<Micros> progress_changed;  ///< when progress last moved; absent where it never did or is not known
+  std::optional<Micros> fenced_since;      ///< present while a transaction that fenced the run is open
+  std::optional<Micros> server_started;    ///< start (crash restarts too) or promotion of this server
+  Micros restart_grace = 0;                ///< how long after server_started a lease may stay silent
   Lease lease;
 };
 
 /// What the caller asks for.
 struct Question {
-  Micros now = 0;                           ///< the server's clock, read once per call
-  std::optional<Micros> older_than;         ///< replaces max_silence for this call
-  bool even_if_alive = false;               ///< with it older_than counts from the start, signs of life do not help
+  Micros now = 0;                    ///< the server's clock, read once per call
+  std::optional<Micros> older_than;  ///< replaces max_silence for this call
+  bool even_if_alive = false;        ///< with it older_than counts from the start, signs of life do not help
 };
 
 /// The answer, with the figures that made it.
 struct Judgement {
   Verdict verdict = Verdict::kLive;
-  int rule = 0;                             ///< number of the rule that decided; 0: none fitted, the run is live
-  std::optional<Micros> measured;           ///< the span the rule looked at
-  std::optional<Micros> limit;              ///< what it was compared with
+  int rule = 0;                    ///< number of the rule that decided; 0: none fitted, the run is live
+  std::optional<Micros> measured;  ///< the span the rule looked at
+  std::optional<Micros> limit;     ///< what it was compared with
 
   [[nodiscard]] bool dead() const noexcept {
     return verdict != Verdict::kLive && verdict != Verdict::kFenced && verdict != Verdict::kSuspect;
@@ -74,10 +74,10 @@ struct Judgement {
 /// How one rule sees a run; `explain` lists all of them.
 struct RuleView {
   int rule;
-  const char *evidence;                     ///< what the rule looks at, in words
-  Verdict verdict;                          ///< what it says where it fits
-  bool applies;                             ///< its evidence is there and its limit is set
-  bool fits;                                ///< it applies and says so of this run
+  const char *evidence;  ///< what the rule looks at, in words
+  Verdict verdict;       ///< what it says where it fits
+  bool applies;          ///< its evidence is there and its limit is set
+  bool fits;             ///< it applies and says so of this run
   std::optional<Micros> measured;
   std::optional<Micros> limit;
 };

@@ -52,12 +52,12 @@ ErrorData *try_in_subtransaction(const Work &work) {
 }  // namespace esg::pg
 
 /// Defines the C symbol emag_sync_guard_<name>, whose body is esg::<name>.
-#define ESG_SQL_FUNCTION(name)                                                                 \
-  namespace esg {                                                                              \
-  static Datum name(FunctionCallInfo fcinfo);                                                  \
-  }                                                                                            \
-  extern "C" {                                                                                 \
-  PG_FUNCTION_INFO_V1(emag_sync_guard_##name);                                                 \
+#define ESG_SQL_FUNCTION(name)                                                                              \
+  namespace esg {                                                                                           \
+  static Datum name(FunctionCallInfo fcinfo);                                                               \
+  }                                                                                                         \
+  extern "C" {                                                                                              \
+  PG_FUNCTION_INFO_V1(emag_sync_guard_##name);                                                              \
   PGDLLEXPORT Datum emag_sync_guard_##name(PG_FUNCTION_ARGS) { return esg::pg::enter(&esg::name, fcinfo); } \
-  }                                                                                            \
+  }                                                                                                         \
   static_assert(true, "swallows the semicolon")

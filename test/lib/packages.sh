@@ -4,8 +4,7 @@
 # The programs that the suites and the demo need, beside the server's own.
 BUILD_PACKAGES="g++ make"
 UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
-# (PgBouncer is used where it is installed; its package would start a service.)
-TAP_PACKAGES="libipc-run-perl perl python3-asyncpg python3-greenlet python3-psycopg2 python3-sqlalchemy"
+TAP_PACKAGES="libipc-run-perl perl pgbouncer python3-asyncpg python3-greenlet python3-psycopg2 python3-sqlalchemy"
 
 # server_packages MAJOR
 server_packages() {

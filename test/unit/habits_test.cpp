@@ -12,8 +12,8 @@ namespace esg::core {
 namespace {
 
 TEST(Habits, CaseAndSeparatorsDoNotMatter) {
-  for (const char *name : {"started_at", "startedAt", "StartedAt", "STARTED_AT", "started-at", "Started At", "startedat",
-                           "_started_at_"})
+  for (const char *name :
+       {"started_at", "startedAt", "StartedAt", "STARTED_AT", "started-at", "Started At", "startedat", "_started_at_"})
     EXPECT_TRUE(same_word(name, "started_at")) << name;
   for (const char *name : {"", "_", "started", "started_at2", "restarted_at", "started_a", "at_started", "startéd_at"})
     EXPECT_FALSE(same_word(name, "started_at")) << name;
@@ -26,8 +26,8 @@ TEST(Habits, AnEmptyNameIsNoWord) {
 }
 
 TEST(Habits, EndsInAWordOnlyWhereOneBegins) {
-  for (const char *name : {"sync_started_at", "syncStartedAt", "SYNC_STARTED_AT", "sync-started-at", "a_b_started_at",
-                           "__started_at"})
+  for (const char *name :
+       {"sync_started_at", "syncStartedAt", "SYNC_STARTED_AT", "sync-started-at", "a_b_started_at", "__started_at"})
     EXPECT_TRUE(ends_in_word(name, "started_at")) << name;
   for (const char *name : {"restarted_at", "restartedAt", "started_at", "started_at_all", "SYNCSTARTED_AT"})
     EXPECT_FALSE(ends_in_word(name, "started_at")) << name;
@@ -57,10 +57,10 @@ TEST(Habits, AWordIsWrittenLikeItsNeighbour) {
 }
 
 TEST(Habits, EachWordStandsOnceInItsList) {
-  for (const Words &words : {key_names(), status_names(), start_names(), end_names(), duration_names(), error_names(),
-                             activity_names(), updated_names(), done_names(), total_names(), scope_kind_names(),
-                             scope_party_names(), operation_names(), done_verbs(), working_statuses(),
-                             waiting_statuses(), failed_statuses()}) {
+  for (const Words &words :
+       {key_names(), status_names(), start_names(), end_names(), duration_names(), error_names(), activity_names(),
+        updated_names(), done_names(), total_names(), scope_kind_names(), scope_party_names(), operation_names(),
+        done_verbs(), working_statuses(), waiting_statuses(), failed_statuses()}) {
     EXPECT_GT(words.count, 0U);
     std::set<std::string> seen;
     for (const std::string_view word : words) EXPECT_TRUE(seen.insert(std::string(word)).second) << word;

@@ -52,7 +52,7 @@ struct Transition {
   StatusKind from, to;
   Meaning without_rule, allowed, forbidden;
   const char *name;
-  std::optional<Meaning> of_a_reaped_run = {};   // without_rule, where it differs for a run that the guard closed
+  std::optional<Meaning> of_a_reaped_run = {};  // without_rule, where it differs for a run that the guard closed
 };
 
 /// Every pair of kinds, for statuses that differ, by what allow_transition says of the pair.
@@ -65,7 +65,8 @@ constexpr Transition kTable[] = {
     {kOther, kLive, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "other_to_live"},
     {kOther, kTerminal, Meaning::kFinish, Meaning::kFinish, Meaning::kIllegal, "other_to_terminal"},
     {kOther, kOther, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "other_to_other"},
-    {kTerminal, kOther, Meaning::kAdvance, Meaning::kNone, Meaning::kIllegal, "terminal_to_other", Meaning::kLateFinish},
+    {kTerminal, kOther, Meaning::kAdvance, Meaning::kNone, Meaning::kIllegal, "terminal_to_other",
+     Meaning::kLateFinish},
     {kOther, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "other_to_unknown"},
     {kUnknown, kOther, Meaning::kAdvance, Meaning::kAdvance, Meaning::kIllegal, "unknown_to_other"},
     {kLive, kUnknown, Meaning::kIllegal, Meaning::kIllegal, Meaning::kIllegal, "live_to_unknown"},
