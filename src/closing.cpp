@@ -72,6 +72,28 @@ char *error_sql(const Guarded &g, const char *current, const char *message, cons
   return text_sql(g, current, message);
 }
 
+bool former_error(const Guarded &g, const char *row, Datum *value, bool *is_null) {
+  if (row == nullptr || !g.error.exists()) return false;
+  Jsonb *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(row)));
+  if (!JB_ROOT_IS_OBJECT(object)) return false;  // a row that jsonb could not hold stands there as a string
+  const auto length = static_cast<int>(strlen(g.error.name));
+  JsonbValue *field = getKeyJsonValueFromContainer(&object->root, g.error.name, length, nullptr);
+  if (field == nullptr) return false;
+  *is_null = field->type == jbvNull && !g.error.not_null;
+  if (*is_null) return true;
+  Jsonb *json = JsonbValueToJsonb(field);
+  switch (g.error_format) {
+    case ErrorFormat::kJsonb: *value = JsonbPGetDatum(json); return true;
+    case ErrorFormat::kJson:
+      *value = CStringGetTextDatum(JsonbToCString(nullptr, &json->root, VARSIZE(json)));
+      return true;
+    case ErrorFormat::kText: break;
+  }
+  const char *text = json_scalar_text(*field);
+  *value = CStringGetTextDatum(text == nullptr ? "" : text);
+  return true;
+}
+
 char *closing_assignments(const Guarded &g, const char *now, const char *message, const char *duration) {
   StringInfoData list;
   initStringInfo(&list);

@@ -14,4 +14,8 @@ char *error_sql(const Guarded &g, const char *current, const char *message, cons
 /// `duration` (text, NULL where it does not fit). Columns that nobody may write are left out.
 char *closing_assignments(const Guarded &g, const char *now, const char *message, const char *duration);
 
+/// The errors as they were in `row`, a run's row as JSON text (journal): a value of the column's base type, for what takes a
+/// reaping back. A JSON null stands for NULL where the column may be that. False where the row does not tell.
+bool former_error(const Guarded &g, const char *row, Datum *value, bool *is_null);
+
 }  // namespace esg

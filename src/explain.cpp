@@ -14,7 +14,9 @@ namespace {
 
 /// The key argument as text, whatever its type.
 const char *key_argument(FunctionCallInfo fcinfo, int argument) {
-  if (PG_ARGISNULL(argument)) ereport(ERROR, errcode(kBadOption), errmsg("key must not be NULL"));
+  if (PG_ARGISNULL(argument))
+    ereport(ERROR, errcode(kBadOption), errmsg("key must not be NULL"),
+            errdetail("A run is named by its table and its key."), errhint("Give the key as text, uuid or bigint."));
   Oid output;
   bool is_varlena;
   getTypeOutputInfo(get_fn_expr_argtype(fcinfo->flinfo, argument), &output, &is_varlena);
@@ -60,7 +62,9 @@ const Run *find_run(const Guarded &g, const char *key, const core::Question &que
 }
 
 [[noreturn]] void no_such_run(const Guarded &g, const char *key) {
-  ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND), errmsg("table %s has no run %s that you may see", g.name, key));
+  ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND), errmsg("table %s has no run %s that you may see", g.name, key),
+          errdetail("The key column is \"%s\".", g.key.name),
+          errhint("The views sync_guard.recent_syncs and reaped_syncs show keys."));
   pg_unreachable();
 }
 
@@ -84,49 +88,24 @@ void put_row(const ReturnSetInfo *result, const char *const *texts, bool applies
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/// The errors as they were before the reaping: from `run`, the row in the journal (SQL of type jsonb). A JSON null stands
-/// for NULL where the column may be that. A row that jsonb could not hold leaves the errors as they are.
-char *former_error_sql(const Guarded &g, const char *run) {
-  const char *name = quote_literal_cstr(g.error.name);
-  const char *value;
-  if (g.error_format == ErrorFormat::kText) {
-    value = psprintf("%s OPERATOR(pg_catalog.->>) %s", run, name);
-  } else {
-    value = psprintf("(%s OPERATOR(pg_catalog.->) %s)", run, name);
-    if (!g.error.not_null)
-      value =
-          psprintf("(CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.<>) 'null' THEN %s END)", value, value);
-    if (g.error_format == ErrorFormat::kJson) value = psprintf("%s::pg_catalog.json", value);
-  }
-  return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s) OPERATOR(pg_catalog.=) 'object' THEN %s ELSE %s END", run,
-                  value, column_ref(g.error));
+/// A column's value in `wanted`, the row as its worker wanted it (SQL of type jsonb); as it stands where that tells none.
+char *wanted_sql(const Column &column, const char *wanted) {
+  return psprintf("COALESCE((%s OPERATOR(pg_catalog.->>) %s)::%s, %s)", wanted, quote_literal_cstr(column.name),
+                  pg::type_sql(column.type), column_ref(column));
 }
 
-/// The row as it was before reaping `id`, as JSON text.
-const char *journaled_row(int64 id) {
-  const MemoryContext context = CurrentMemoryContext;
-  pg::Statement query(
-      "SELECT j.run::pg_catalog.text FROM sync_guard.journal AS j WHERE j.id OPERATOR(pg_catalog.=) $1");
-  query.add(INT8OID, Int64GetDatum(id));
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_begin();
-  const char *row = pg::spi_run(query, pg::Access::kRead) == 1 ? pg::spi_text(0, 1, context) : nullptr;
-  pg::spi_end();
-  pg::restore(before);
-  return row == nullptr ? "{}" : row;
-}
-
-/// The SET list of overturning: the status; the errors as they were; a run that is live again has not ended.
-char *overturn_assignments(const Guarded &g, const char *status) {
+/// The SET list of overturning: the status; the errors as they were ($3); end and duration as the worker wanted them, where he
+/// came late with this status. A run that is live again has neither.
+char *overturn_assignments(const Guarded &g, const char *status, bool with_errors) {
   StringInfoData list;
   initStringInfo(&list);
   appendStringInfo(&list, "%s = %s", quote_identifier(g.status.name), quote_literal_cstr(status));
-  if (g.error.writable)
-    appendStringInfo(&list, ", %s = %s", quote_identifier(g.error.name), former_error_sql(g, "$3::pg_catalog.jsonb"));
-  if (g.is_live(status)) {
-    if (g.end.writable && !g.end.not_null) appendStringInfo(&list, ", %s = NULL", quote_identifier(g.end.name));
-    if (g.duration.writable && !g.duration.not_null)
-      appendStringInfo(&list, ", %s = NULL", quote_identifier(g.duration.name));
+  if (with_errors && g.error.writable) appendStringInfo(&list, ", %s = $3", quote_identifier(g.error.name));
+  for (const Column *column : {&g.end, &g.duration}) {
+    if (!column->writable) continue;
+    const bool clear = g.is_live(status) && !column->not_null;
+    appendStringInfo(&list, ", %s = %s", quote_identifier(column->name),
+                     clear ? "NULL" : wanted_sql(*column, "$4::pg_catalog.jsonb"));
   }
   return list.data;
 }
@@ -166,8 +145,9 @@ static Datum explain_run(FunctionCallInfo fcinfo) {
   }
   for (int rule = 1; rule <= core::kRuleCount; ++rule) {
     const core::RuleView view = core::view_rule(rule, run->evidence, run->limits, question);
-    const char *const texts[4] = {view.evidence, span_text(view.measured), span_text(view.limit),
-                                  core::verdict_name(view.verdict)};
+    // A rule that does not apply says nothing of the run.
+    const char *const texts[4] = {view.evidence, view.applies ? span_text(view.measured) : nullptr,
+                                  span_text(view.limit), view.applies ? core::verdict_name(view.verdict) : nullptr};
     put_row(result, texts, view.applies, view.fits, run->judgement.rule == rule, rule);
   }
   auto *words = static_cast<char *>(palloc(160));
@@ -202,11 +182,17 @@ static Datum overturn_reap(FunctionCallInfo fcinfo) {
     ereport(ERROR, errcode(kBadOption), errmsg("run %s of table %s was not reaped by the guard", key, g.name),
             errdetail("Or its reaping has been overturned, or it has started again since."),
             errhint("The view sync_guard.reaped_syncs shows what the guard has reaped."));
+  const Rows rows = rows_of(standing.reaping, g, status);
+  Datum errors = 0;
+  bool no_errors = true;
+  const bool with_errors = former_error(g, rows.before, &errors, &no_errors);
   pg::Statement update(
-      psprintf("UPDATE %s SET %s WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.tableoid OPERATOR(pg_catalog.=) $2"
-               " AND ($3 IS NOT NULL)",
-               from_item(g), overturn_assignments(g, status)));
-  update.add(TIDOID, PointerGetDatum(&run->ctid)).add_oid(run->tableoid).add_text(journaled_row(standing.reaping));
+      psprintf("UPDATE %s SET %s WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.tableoid OPERATOR(pg_catalog.=) $2",
+               from_item(g), overturn_assignments(g, status, with_errors)));
+  update.add(TIDOID, PointerGetDatum(&run->ctid))
+      .add_oid(run->tableoid)
+      .add(with_errors && g.error_format != ErrorFormat::kText ? g.error.type : TEXTOID, errors, no_errors)
+      .add_text(rows.wanted);
   const Oid role = GetUserId();
   const int level = NewGUCNestLevel();
   begin_overturning();

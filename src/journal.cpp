@@ -155,6 +155,24 @@ Standing standing_of(const Guarded &g, const char *key) {
   return standing;
 }
 
+Rows rows_of(int64 reaping, const Guarded &g, const char *status) {
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query(
+      "SELECT j.run::pg_catalog.text, (SELECT l.wanted::pg_catalog.text FROM sync_guard.journal AS l"
+      " WHERE l.reaping OPERATOR(pg_catalog.=) j.id AND l.relation OPERATOR(pg_catalog.=) j.relation"
+      " AND l.run_key OPERATOR(pg_catalog.=) j.run_key AND l.event OPERATOR(pg_catalog.=) 'late_finish'"
+      " AND (l.wanted OPERATOR(pg_catalog.->>) $2) OPERATOR(pg_catalog.=) $3 ORDER BY l.id DESC LIMIT 1)"
+      " FROM sync_guard.journal AS j WHERE j.id OPERATOR(pg_catalog.=) $1");
+  query.add(INT8OID, Int64GetDatum(reaping)).add_text(g.status.name).add_text(status);
+  const pg::Identity before = pg::become_extension_owner();
+  pg::spi_begin();
+  Rows rows;
+  if (pg::spi_run(query, pg::Access::kRead) == 1) rows = {pg::spi_text(0, 1, context), pg::spi_text(0, 2, context)};
+  pg::spi_end();
+  pg::restore(before);
+  return rows;
+}
+
 const bool *already_observed(const Guarded &g, Datum keys, int count) {
   pg::Statement query(kObserved);
   query.add_oid(g.table).add(TEXTARRAYOID, keys);
@@ -187,11 +205,16 @@ ESG_SQL_FUNCTION(purge_journal);
 namespace esg {
 
 static Datum purge_journal(FunctionCallInfo fcinfo) {
-  if (PG_ARGISNULL(0)) ereport(ERROR, errcode(kBadOption), errmsg("older_than must not be NULL"));
+  const char *example = "For example: SELECT sync_guard.purge_journal('90 days');";
+  if (PG_ARGISNULL(0))
+    ereport(ERROR, errcode(kBadOption), errmsg("older_than must not be NULL"),
+            errdetail("It says how old the lines are that go."), errhint("%s", example));
   const Interval *older_than = PG_GETARG_INTERVAL_P(0);
   if (pg::interval_is_infinite_compat(older_than) || micros_of(older_than) < 0)
     ereport(ERROR, errcode(kBadOption), errmsg("older_than must be a finite interval of at least zero"),
-            errhint("For example: SELECT sync_guard.purge_journal('90 days');"));
+            errdetail("It says how old the lines are that go, and was given as %s.",
+                      DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(older_than)))),
+            errhint("%s", example));
   List *owned = NIL;
   ListCell *cell;
   foreach (cell, all_guarded())

@@ -41,6 +41,13 @@ struct Standing {
 /// The run's newest reaping that nothing has undone since.
 Standing standing_of(const Guarded &g, const char *key);
 
+/// What the journal has on a reaping, as JSON texts of rows; null where there is none.
+struct Rows {
+  const char *before = nullptr;  ///< the run as it was before it was reaped
+  const char *wanted = nullptr;  ///< as its worker last wanted it with this status, in a late finish
+};
+Rows rows_of(int64 reaping, const Guarded &g, const char *status);
+
 /// Which of `keys` (text[] of `count`) have an open would_reap as their newest line: a flag for each.
 const bool *already_observed(const Guarded &g, Datum keys, int count);
 

@@ -5,7 +5,7 @@
 #include "settings.h"
 
 extern "C" {
-PG_MODULE_MAGIC;
+ESG_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 }
 

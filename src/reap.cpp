@@ -99,6 +99,9 @@ ReapCall reap_call(FunctionCallInfo fcinfo, int older_than, int even_if_alive, i
   const Interval *interval = positive_interval(fcinfo, older_than, "older_than");
   if (interval != nullptr) call.question.older_than = micros_of(interval);
   call.question.even_if_alive = !PG_ARGISNULL(even_if_alive) && PG_GETARG_BOOL(even_if_alive);
+  if (call.question.even_if_alive && interval == nullptr)
+    ereport(NOTICE, errmsg("even_if_alive has no effect without older_than"),
+            errhint("Say how old: reap_stale_syncs('2 hours', even_if_alive => true)."));
   if (!PG_ARGISNULL(max_runs)) {
     call.max_runs = PG_GETARG_INT32(max_runs);
     if (call.max_runs <= 0)

@@ -45,9 +45,11 @@ enum class IfLocked { kWait, kSkip };
 List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait);
 
 /// Does `work` on each of the tables that readable_tables gave for `relation`. A table that was named may raise; of several,
-/// one that fails is skipped with a WARNING and does not stand in the way of the others. `work` returns false to stop.
+/// one that fails is skipped with a WARNING and does not stand in the way of the others; where all fail, the last one raises.
+/// `work` returns false to stop.
 template <typename Work>
 void each_table(Oid relation, const List *tables, const Work &work) {
+  int failed = 0;
   ListCell *cell;
   foreach (cell, tables) {
     const auto &g = *static_cast<const Guarded *>(lfirst(cell));
@@ -56,7 +58,8 @@ void each_table(Oid relation, const List *tables, const Work &work) {
       if (!work(g)) return;
       continue;
     }
-    const ErrorData *error = pg::try_in_subtransaction([&] { go_on = work(g); });
+    ErrorData *error = pg::try_in_subtransaction([&] { go_on = work(g); });
+    if (error != nullptr && ++failed == list_length(tables)) ReThrowError(error);
     if (error != nullptr)
       ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
               errhint("The view sync_guard.guard_health says what is wrong with it."));

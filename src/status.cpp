@@ -40,9 +40,20 @@ char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
   return value;
 }
 
+/// The tables a call is about. ERROR 42501 where there are guarded tables and none of them could be looked at: that no sync is
+/// running would be a guess.
+List *tables_to_ask(Oid relation) {
+  List *tables = readable_tables(relation, true);
+  if (tables == NIL && all_guarded(nullptr) != NIL)
+    ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("none of the guarded tables can be looked at"),
+            errdetail("You may not read them, or their settings do not fit them any more: an answer would be a guess."),
+            errhint("Ask for SELECT on the table and USAGE on its schema, or see sync_guard.guard_health."));
+  return tables;
+}
+
 /// The tables a call with a scope value is about; those without scope columns cannot match it.
 List *scoped_tables(Oid relation, const char *scope_value) {
-  List *tables = readable_tables(relation, true);
+  List *tables = tables_to_ask(relation);
   if (scope_value == nullptr) return tables;
   List *scoped = NIL;
   ListCell *cell;
@@ -278,7 +289,7 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
   const core::Question question = question_now();
   Jsonb *object = PG_GETARG_JSONB_P(0);
   const char *unknown = "";
-  const List *tables = readable_tables(relation, true);
+  const List *tables = tables_to_ask(relation);
   List *scoped = NIL;
   core::Scope scope;
   bool any[core::kMaxScopeColumns];
@@ -305,7 +316,8 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   const Oid relation = relation_argument(fcinfo, 1);
   const int recent = PG_ARGISNULL(2) ? 10 : PG_GETARG_INT32(2);
   if (recent < 0 || recent > 10000)
-    ereport(ERROR, errcode(kBadOption), errmsg("recent must be between 0 and 10000"), errdetail("It was %d.", recent));
+    ereport(ERROR, errcode(kBadOption), errmsg("recent must be between 0 and 10000"), errdetail("It was %d.", recent),
+            errhint("0 leaves recent_syncs empty."));
   const core::Question question = question_now();
   const List *tables = scoped_tables(relation, value);
   const bool several = list_length(tables) > 1;

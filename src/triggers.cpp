@@ -209,6 +209,19 @@ HeapTuple restart(const RowEvent &event) {
   return changes.apply(event);
 }
 
+/// The row as its late writer wants it, after a reaping: errors that he left as they were lose what the guard had added.
+HeapTuple accept_outcome(const RowEvent &event, const Standing &standing, const char *to) {
+  const Guarded &g = *event.table;
+  Datum value = 0;
+  bool is_null = true;
+  if (standing.reaping == 0 || changed(event, g.error) || !g.error.writable ||
+      !former_error(g, rows_of(standing.reaping, g, to).before, &value, &is_null))
+    return event.after;
+  Changes changes;
+  changes.fill(g.error, value, is_null);
+  return changes.apply(event);
+}
+
 /// The row as written, with the outcome that it had: status, end, duration, errors.
 HeapTuple keep_outcome(const RowEvent &event) {
   const Guarded &g = *event.table;
@@ -255,14 +268,16 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
   switch (late_finish_override().value_or(g.late_finish)) {
     case core::LateFinish::kReject:
       ereport(ERROR, errcode(kLateFinishRejected),
-              errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)), g.name,
-                     to, shown(event, from)),
+              same_text(from, to)
+                  ? errmsg("the outcome of run %s of table %s cannot be changed", shown(event, key_of(event)), g.name)
+                  : errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)),
+                           g.name, to, shown(event, from)),
               errdetail("It is a late finish: %s.", by_whom),
               errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
       break;
     case core::LateFinish::kAccept:
       note(event, standing.reaping != 0 ? Event::kOverturned : Event::kLateFinish, standing, to, true);
-      return event.after;
+      return accept_outcome(event, standing, to);
     case core::LateFinish::kKeep: break;
   }
   note(event, Event::kLateFinish, standing, to, true);
@@ -275,8 +290,14 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
       standing.reaping != 0 && core::tells_success(to, g.failed)
           ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
                     quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
-          : 0);
+          : errhint("To write it all the same: SET LOCAL emag_sync_guard.late_finish = 'accept';"));
   return keep_outcome(event);
+}
+
+std::optional<bool> rule_for(const Guarded &g, const char *from, const char *to) {
+  for (int i = 0; i < g.rule_count; ++i)
+    if (same_text(g.rules[i].from, from) && same_text(g.rules[i].to, to)) return g.rules[i].allowed;
+  return std::nullopt;
 }
 
 /// A change of status that the transitions do not allow.
@@ -288,8 +309,9 @@ void refuse(const RowEvent &event, const char *from, const char *to) {
   ereport(enforce ? ERROR : WARNING, errcode(kIllegalTransition),
           errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), g.name, shown_from,
                  shown_to),
-          to == nullptr ? errdetail("A run must have a status.")
-                        : errdetail("A run that has ended does not start again, and a transition may be forbidden."),
+          to == nullptr           ? errdetail("A run must have a status.")
+          : rule_for(g, from, to) ? errdetail("A rule set with allow_transition() forbids it.")
+                                  : errdetail("A run that has ended does not start again."),
           to == nullptr || from == nullptr
               ? 0
               : errhint("Start a new run, or allow it: SELECT sync_guard.allow_transition(%s, %s, %s);",
@@ -307,12 +329,6 @@ HeapTuple judge_insert(const RowEvent &event) {
   Changes changes;
   if (is_null) changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
   return changes.apply(event);
-}
-
-std::optional<bool> rule_for(const Guarded &g, const char *from, const char *to) {
-  for (int i = 0; i < g.rule_count; ++i)
-    if (same_text(g.rules[i].from, from) && same_text(g.rules[i].to, to)) return g.rules[i].allowed;
-  return std::nullopt;
 }
 
 /// Observing: nothing is filled, refused or kept; what would have been is warned of, and a success after a verdict counts

@@ -171,7 +171,7 @@ SELECT j.id, j.relation_name, j.run_key, j.scope, j.at, j.reason, j.role, j.sess
        CASE WHEN sync_guard.may_read_journal(j.relation, j.relation_name, true) THEN j.run END AS run,
        CASE WHEN sync_guard.may_read_journal(j.relation, j.relation_name, true) THEN j.wanted END AS wanted
 FROM sync_guard.journal AS j
-WHERE j.event OPERATOR(pg_catalog.=) 'late_finish'
+WHERE (j.event OPERATOR(pg_catalog.=) 'late_finish' OR (j.event OPERATOR(pg_catalog.=) 'overturned' AND j.path OPERATOR(pg_catalog.=) 'trigger'))
   AND sync_guard.may_read_journal(j.relation, j.relation_name, false)
 ORDER BY j.id DESC;
 COMMENT ON VIEW sync_guard.late_finishes IS

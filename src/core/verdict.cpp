@@ -116,12 +116,11 @@ RuleView silent(const Evidence &e, const Limits &l, const Question &q) noexcept 
   return {8, kEvidence, Verdict::kSilent, applies, fits, silence, limit};
 }
 
-RuleView overdue_on_request(const Evidence &e, const Limits &l, const Question &q) noexcept {
+RuleView overdue_on_request(const Evidence &e, const Limits &, const Question &q) noexcept {
   const Span age = elapsed(q.now, e.started);
-  const Span limit = silence_limit(l, q);
-  const bool applies = q.even_if_alive && age && limit;
+  const bool applies = q.even_if_alive && age && q.older_than;
   return {9, "age since the start against older_than (even_if_alive)", Verdict::kOverdue, applies,
-          applies && older(age, limit), age, limit};
+          applies && older(age, q.older_than), age, q.older_than};
 }
 // clang-format on
 

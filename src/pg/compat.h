@@ -1,6 +1,13 @@
 // Differences between PostgreSQL versions, all of them. Shims are named <function>_compat; written for 15 to 18.
 #pragma once
 
+/// The module's magic block; from 18 on it also tells name and version.
+#ifdef PG_MODULE_MAGIC_EXT
+#define ESG_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "emag_sync_guard", .version = EMAG_SYNC_GUARD_VERSION)
+#else
+#define ESG_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
 namespace esg::pg {
 
 /// The server's major version, for texts that name its packages.

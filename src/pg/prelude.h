@@ -50,6 +50,7 @@ extern "C" {
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "common/int.h"
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "executor/spi.h"

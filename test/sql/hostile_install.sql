@@ -51,6 +51,7 @@ CREATE SCHEMA sync_guard;
 CREATE TABLE sync_guard.settings (relation regclass);
 CREATE FUNCTION sync_guard.judge_row() RETURNS pg_catalog.trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.spring(''judge_row''); RETURN NEW; END';
 RESET SESSION AUTHORIZATION;
+\set VERBOSITY terse
 CREATE EXTENSION emag_sync_guard;
 \echo :LAST_ERROR_SQLSTATE
 CREATE EXTENSION emag_sync_guard SCHEMA sync_guard;

@@ -152,7 +152,11 @@ REVOKE pg_read_all_data, pg_write_all_data FROM regress_esg_priv_nobody;
 CREATE FUNCTION everything.locks_after(role name) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('SET LOCAL SESSION AUTHORIZATION %I', role);
-    PERFORM sync_guard.reap_stale_syncs(), sync_guard.sync_is_running(), sync_guard.sync_status();
+    PERFORM sync_guard.reap_stale_syncs();
+    BEGIN
+        PERFORM sync_guard.sync_is_running(), sync_guard.sync_status();
+    EXCEPTION WHEN insufficient_privilege THEN   -- of none of the tables can it be said
+    END;
     PERFORM count(*) FROM sync_guard.running_syncs;
     PERFORM count(*) FROM sync_guard.reaped_syncs;
     PERFORM count(*) FROM sync_guard.guard_health;

@@ -144,7 +144,7 @@ Judgement expected(const Evidence &e, const Limits &l, const Question &q) {
   const bool quiet = by_row && silence && limit && *silence > *limit;
   const bool waits = quiet && !leased && nothing_since && *uptime <= e.restart_grace;
   if (quiet && !waits) return {Verdict::kSilent, 8, silence, limit};
-  if (q.even_if_alive && age && limit && *age > *limit) return {Verdict::kOverdue, 9, age, limit};
+  if (q.even_if_alive && age && q.older_than && *age > *q.older_than) return {Verdict::kOverdue, 9, age, q.older_than};
   if (waits) return {Verdict::kSuspect, 8, uptime, e.restart_grace};
   return {Verdict::kLive, 0, silence, ttl ? ttl : limit};
 }
