@@ -51,9 +51,10 @@ void guard(FunctionCallInfo fcinfo, Oid table, const Patience &patience) {
   store_choice(subject, choice);
   const Guarded &g = guarded_or_error(table);
   prove_closing(g);
-  report(g, choice.adopted);
+  report(g, choice);
   (void)make_triggers(g, false, patience);
   warn_of_trigger_problems(g);
+  report_done(g, choice.adopted);
   relation_close(relation, NoLock);
 }
 

@@ -8,7 +8,8 @@
 //   store_choice     into sync_guard.settings
 //   prove_closing    the table will take what a reaping writes
 //   report           NOTICEs and WARNINGs
-//   make_triggers    last, since from here on writers wait (guarding.h)
+//   make_triggers    last, since from here on writers wait (guarding.h); it may still give up
+//   report_done      the NOTICE that the table is guarded
 // What the table's owner can influence (CHECKs, domains, rows) is evaluated as the owner in a security-restricted
 // operation; settings are written as the extension's owner.
 #pragma once
@@ -130,7 +131,12 @@ void store_choice(const Subject &subject, const Choice &choice);
 /// Proves that the table will take what a reaping writes. ERROR SY006, naming the constraint that will not.
 void prove_closing(const Guarded &g);
 
-/// NOTICEs of what was found and of what would be reaped now; a WARNING where the history speaks against max_silence.
-void report(const Guarded &g, bool adopted_before);
+/// NOTICEs of what was found and of what would be reaped now; WARNINGs where the history speaks against max_silence, where
+/// live runs share an exclusive scope, and of what has no effect.
+void report(const Guarded &g, const Choice &choice);
+/// The NOTICE that it is done, when nothing can stand in the way any more; a WARNING where the guard is switched off.
+void report_done(const Guarded &g, bool adopted_before);
+/// The WARNING for who sets max_stall.
+void warn_of_stall(const Guarded &g);
 
 }  // namespace esg::adopt

@@ -1,9 +1,11 @@
-// What adoption tells: what it found, what it would reap now, and whether the history speaks against the limit. Runs in
-// the caller's process at the end of guard_table, before the triggers are made; reads the table as its owner (see
+// What adoption tells: what it found, what it would reap now, whether the history speaks against the limit, and that it is
+// done. Runs in the caller's process at the end of guard_table, but for the last before the triggers are made; reads the table as its owner (see
 // work_as).
 
 #include "adopt.h"
 
+#include "health.h"
+#include "load.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -63,6 +65,38 @@ const char *error_remark(const Guarded &g) {
   return " (text)";
 }
 
+/// "account_type both = main, fbe; …"
+const char *overlaps_text(const Guarded &g) {
+  StringInfoData text;
+  initStringInfo(&text);
+  for (std::size_t i = 0; i < g.overlap_count; ++i) {
+    const core::Overlap &overlap = g.overlaps[i];
+    appendStringInfo(&text, "%s%s %s = ", i == 0 ? "" : "; ", g.scope[overlap.column].name, overlap.value.data());
+    for (std::size_t n = 0; n < overlap.atom_count; ++n)
+      appendStringInfo(&text, "%s%s", n == 0 ? "" : ", ", overlap.atoms[n].data());
+  }
+  return text.data;
+}
+
+const char *exclusive_text(const Guarded &g) {
+  if (!g.exclusive) return "no";
+  bool all = g.exclusive_count == g.live_count;
+  for (int i = 0; all && i < g.live_count; ++i) {
+    all = false;
+    for (int n = 0; !all && n < g.exclusive_count; ++n) all = strcmp(g.live[i], g.exclusive_statuses[n]) == 0;
+  }
+  return all ? "yes" : psprintf("yes, in status %s", strings_text(g.exclusive_statuses, g.exclusive_count));
+}
+
+const char *late_finish_text(core::LateFinish policy) {
+  switch (policy) {
+    case core::LateFinish::kAccept: return "accept";
+    case core::LateFinish::kReject: return "reject";
+    case core::LateFinish::kKeep: break;
+  }
+  return "keep";
+}
+
 void tell_settings(const Guarded &g, bool adopted_before) {
   StringInfoData text;
   initStringInfo(&text);
@@ -77,19 +111,32 @@ void tell_settings(const Guarded &g, bool adopted_before) {
   append_line(&text, "updated", g.updated, "");
   append_line(&text, "done", g.done, "");
   append_line(&text, "total", g.total, "");
-  appendStringInfo(&text, "\nscope: %s%s", columns_text(g.scope, g.scope_count), g.exclusive ? ", exclusive" : "");
+  appendStringInfo(&text, "\nscope: %s", columns_text(g.scope, g.scope_count));
+  appendStringInfo(&text, "\nexclusive: %s", exclusive_text(g));
+  if (g.overlap_count > 0) appendStringInfo(&text, "\noverlaps: %s", overlaps_text(g));
   appendStringInfo(&text, "\nsummary: %s", columns_text(g.summary, g.summary_count));
   appendStringInfo(&text, "\nlimits: max_silence %s, max_age %s, max_stall %s", limit_text(g.limits.max_silence),
                    limit_text(g.limits.max_age), limit_text(g.limits.max_stall));
+  if (g.mode == Mode::kObserve) appendStringInfoString(&text, "\nmode: observe");
+  if (g.transitions == Transitions::kWarn) appendStringInfoString(&text, "\ntransitions: warn");
+  if (g.late_finish != core::LateFinish::kKeep)
+    appendStringInfo(&text, "\nlate_finish: %s", late_finish_text(g.late_finish));
   ereport(NOTICE,
-          adopted_before ? errmsg("table %s is guarded with these settings", g.name)
-                         : errmsg("table %s is guarded from now on", g.name),
+          adopted_before ? errmsg("table %s: these are its settings now", g.name)
+                         : errmsg("table %s: this is what guard_table() found", g.name),
           errdetail("%s", text.data),
           errhint("Change what is not right by naming it in another call of guard_table()."));
 }
 
-void tell_dead(const Guarded &g) {
-  const Runs runs = read_runs(g, RunFilter{}, question_now());
+void warn_of_shared_scope(const Guarded &g, const Runs &runs) {
+  const SharedScope shared = find_shared_scope(g, runs);
+  if (shared.one != nullptr)
+    ereport(WARNING, errmsg("live runs of table %s share an exclusive scope", g.name),
+            errdetail("Runs %s and %s are both live in one scope.", shared.one->key, shared.other->key),
+            errhint("Only runs that start are checked: let one of them end, or set its status."));
+}
+
+void tell_dead(const Guarded &g, const Runs &runs) {
   StringInfoData text;
   initStringInfo(&text);
   int dead = 0;
@@ -190,17 +237,41 @@ void warn_of_idle_limits(const Guarded &g) {
 
 }  // namespace
 
-void report(const Guarded &g, bool adopted_before) {
-  tell_settings(g, adopted_before);
+void report(const Guarded &g, const Choice &choice) {
+  tell_settings(g, choice.adopted);
   const pg::Identity identity = work_as(g);
-  tell_dead(g);
+  const Runs runs = read_runs(g, RunFilter{}, question_now());
+  tell_dead(g, runs);
+  warn_of_shared_scope(g, runs);
   warn_of_history(g);
   pg::restore(identity);
-  if (adopted_before) warn_of_idle_limits(g);
+  if (choice.adopted) warn_of_idle_limits(g);
+  if (choice.named[kMaxStall]) warn_of_stall(g);
   if (!g.start.exists() && !g.activity.exists())
     ereport(WARNING, errmsg("no run of table %s can be found dead", g.name),
             errdetail("It has neither a column for the start nor one for signs of life."),
             errhint("Name one with start_column or activity_column."));
+}
+
+void report_done(const Guarded &g, bool adopted_before) {
+  if (g.mode == Mode::kObserve)
+    ereport(NOTICE, adopted_before
+                        ? errmsg("table %s is observed with these settings: nothing is changed or refused", g.name)
+                        : errmsg("table %s is observed from now on: nothing is changed or refused", g.name));
+  else
+    ereport(NOTICE, adopted_before ? errmsg("table %s is guarded with these settings", g.name)
+                                   : errmsg("table %s is guarded from now on", g.name));
+  if (!guard_enabled())
+    ereport(WARNING, errmsg("the guard is switched off"),
+            errdetail("emag_sync_guard.enabled is off: triggers let every write through and nothing is reaped."),
+            errhint("Take it back where it was set, or: ALTER SYSTEM RESET emag_sync_guard.enabled; SELECT "
+                    "pg_reload_conf();"));
+}
+
+void warn_of_stall(const Guarded &g) {
+  ereport(WARNING, errmsg("limit max_stall of table %s never strikes", g.name),
+          errdetail("When the progress of a run last moved is not known to this version."),
+          errhint("Limit what is known: max_silence, max_age."));
 }
 
 }  // namespace esg::adopt

@@ -88,10 +88,6 @@ bool is_ours(const Found &found) {
          (found.function == trigger_function("judge_row") || found.function == trigger_function("watch_row"));
 }
 
-const char *qualified_name(Oid relation) {
-  return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
-}
-
 /// "OLD"."status", as a value of the column's base type.
 char *status_of(const Guarded &g, const char *row) {
   const char *column = quote_identifier(g.status.name);

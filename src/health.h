@@ -29,6 +29,17 @@ void check_table(const Guarded &g, bool hidden, const Report &report);
 /// Everything about the table's runs in a live status: times and dead ones that nobody closes.
 void check_runs(const Guarded &g, const Report &report);
 
+/// Reapings of the last days that were mistakes, and the limits that would have been long enough.
+void check_mistakes(const Guarded &g, const Report &report);
+
+/// Two live runs whose scopes overlap though the scope is exclusive; null where no two do. Of very many runs, the oldest
+/// are compared.
+struct SharedScope {
+  const Run *one = nullptr;
+  const Run *other = nullptr;
+};
+SharedScope find_shared_scope(const Guarded &g, const Runs &runs);
+
 /// pg_cron and the jobs that reap in this database.
 void check_schedule(const Report &report);
 

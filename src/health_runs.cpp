@@ -1,5 +1,6 @@
 // What guard_health says of a table's runs in a live status: those without a usable start, those that start in the
-// future and the time zone that this suggests, and dead ones that nobody closes. See health.h.
+// future and the time zone that this suggests, those that share an exclusive scope, and dead ones that nobody closes. See
+// health.h.
 
 #include "health.h"
 
@@ -133,6 +134,12 @@ void check_runs(const Guarded &g, const Report &report) {
                 psprintf("%s in a live status: the start is NULL or infinite, no age counts against it",
                          runs_in_words(without_start)),
                 psprintf("Set %s, or end the run by hand.", quote_identifier(g.start.name)));
+  const SharedScope shared = find_shared_scope(g, runs);
+  if (shared.one != nullptr)
+    report.line(
+        kWarning, g.table, "exclusive_scope_shared",
+        psprintf("runs %s and %s are both live in one scope, which is exclusive", shared.one->key, shared.other->key),
+        "Only runs that start are checked: let one of them end, or set its status.");
   if (future.count > 0) report_future(g, future, newest, report);
   if (dead.count > 0 && g.mode == Mode::kGuard && g.paused_until <= now) report_dead(g, dead, longest, report);
 }

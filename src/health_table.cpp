@@ -1,13 +1,10 @@
-// What guard_health says of one table: its settings, triggers, indexes, row security, what kind of table it is, and how
-// often the guard was wrong about it. Reads catalogs and the journal. See health.h.
-
-#include <cmath>
+// What guard_health says of one table: its settings, triggers, indexes, row security and what kind of table it is. Reads
+// catalogs. See health.h.
 
 #include "health.h"
 
 #include "guarding.h"
 #include "indexes.h"
-#include "pg/spi.h"
 
 namespace esg {
 namespace {
@@ -128,62 +125,10 @@ void check_kind(const Guarded &g, const Report &report) {
 
 void check_pause(const Guarded &g, const Report &report) {
   if (g.paused_until <= report.question.now) return;
-  report.line(kInfo, g.table, "reaping_paused", psprintf("reaping is paused until %s", iso_utc(g.paused_until)),
+  report.line(kInfo, g.table, "reaping_paused",
+              TIMESTAMP_NOT_FINITE(g.paused_until) ? "reaping is paused until resume_reaping() is called"
+                                                   : psprintf("reaping is paused until %s", iso_utc(g.paused_until)),
               psprintf("SELECT sync_guard.resume_reaping(%s);", quote_literal_cstr(g.name)));
-}
-
-/// A limit that would have been long enough, with a fifth to spare: in minutes, from two hours on in hours.
-char *longer_limit(double seconds) {
-  const double minutes = std::ceil(seconds * 1.2 / 60);
-  if (minutes < 120) return psprintf("%.0f minutes", minutes);
-  return psprintf("%.0f hours", std::ceil(minutes / 60));
-}
-
-/// The option of set_limit that a verdict goes by; null where there is none.
-const char *limit_behind(const char *verdict) {
-  if (strcmp(verdict, core::verdict_name(core::Verdict::kSilent)) == 0) return "max_silence";
-  if (strcmp(verdict, core::verdict_name(core::Verdict::kOverdue)) == 0) return "max_age";
-  if (strcmp(verdict, core::verdict_name(core::Verdict::kStalled)) == 0) return "max_stall";
-  return nullptr;
-}
-
-/// Runs that were reaped and then reported success. How long a limit each would have needed follows from what the rule
-/// had measured, and from how much later the success came.
-constexpr const char *kMistakes =
-    "SELECT r.verdict, r.scope::pg_catalog.text, pg_catalog.count(*),"
-    " pg_catalog.max(CASE j.event WHEN 'late_finish' THEN"
-    " (r.evidence OPERATOR(pg_catalog.->>) 'measured_seconds')::pg_catalog.float8 OPERATOR(pg_catalog.+)"
-    " EXTRACT(EPOCH FROM j.at OPERATOR(pg_catalog.-) r.at)::pg_catalog.float8 END)"
-    " FROM sync_guard.journal AS j JOIN sync_guard.journal AS r ON r.id OPERATOR(pg_catalog.=) j.reaping"
-    " WHERE j.relation OPERATOR(pg_catalog.=) $1 AND j.false_positive AND j.at OPERATOR(pg_catalog.>=) $2"
-    " GROUP BY 1, 2 ORDER BY 3 DESC, 2, 1";
-
-void check_mistakes(const Guarded &g, const Report &report) {
-  pg::Statement query(kMistakes);
-  query.add_oid(g.table).add(TIMESTAMPTZOID, TimestampTzGetDatum(report.question.now - 7 * core::kDay));
-  const MemoryContext context = CurrentMemoryContext;
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_begin();
-  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
-  for (uint64 i = 0; i < rows; ++i) {
-    bool is_null;
-    const char *verdict = pg::spi_text(i, 1, context);
-    const char *scope = pg::spi_text(i, 2, context);
-    const int64 count = DatumGetInt64(pg::spi_datum(i, 3, &is_null));
-    const Datum needed = pg::spi_datum(i, 4, &is_null);
-    const char *limit = is_null || verdict == nullptr ? nullptr : limit_behind(verdict);
-    report.line(kWarning, g.table, "false_positives",
-                psprintf("in the last 7 days " INT64_FORMAT " %s%s%s found %s turned out to be alive", count,
-                         count == 1 ? "run" : "runs", scope == nullptr ? "" : " of ", scope == nullptr ? "" : scope,
-                         verdict == nullptr ? "dead" : verdict),
-                limit == nullptr
-                    ? "The view sync_guard.reaped_syncs shows them."
-                    : psprintf("SELECT sync_guard.set_limit(%s, %s, %s => %s);", quote_literal_cstr(g.name),
-                               quote_literal_cstr(scope == nullptr ? "{}" : scope), limit,
-                               quote_literal_cstr(longer_limit(DatumGetFloat8(needed)))));
-  }
-  pg::spi_end();
-  pg::restore(before);
 }
 
 }  // namespace

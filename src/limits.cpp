@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char *kLimitNames[] = {"max_silence", "max_age", "max_stall"};
 constexpr int kLimits = lengthof(kLimitNames);
+constexpr int kMaxStall = 2;
 
 /// What set_limit was asked to do with one of the limits.
 struct LimitChange {
@@ -67,6 +68,7 @@ void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
     const char *problem = changes[i].given ? adopt::span_problem(DatumGetIntervalP(changes[i].value)) : nullptr;
     if (problem != nullptr)
       ereport(ERROR, errcode(kBadOption), errmsg("limit %s is not possible: %s", kLimitNames[i], problem),
+              errdetail("It was given as %s.", DatumGetCString(DirectFunctionCall1(interval_out, changes[i].value))),
               errhint("Give a positive time, or name the limit in reset."));
   }
   take_reset(fcinfo, 2 + kLimits, changes);
@@ -229,6 +231,7 @@ static Datum esg::set_limit(FunctionCallInfo fcinfo) {
   if (whole_table) set_own_limits(g.table, changes);
   else set_scope_limits(g.table, scope, changes);
   AtEOXact_GUC(false, level);
+  if (changes[kMaxStall].given) adopt::warn_of_stall(g);
   PG_RETURN_VOID();
 }
 
@@ -255,9 +258,18 @@ static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
               errhint("To have runs judged only, set mode => 'observe'."));
     statement.add(BOOLOID, PG_GETARG_DATUM(3));
   }
+  const bool closes_the_way =
+      !PG_ARGISNULL(3) && !PG_GETARG_BOOL(3) && g.is_live(from) && !g.is_live(to) && g.is_end(to);
   const int level = limit_row_locks(kDefaultPatience);
   write(statement);
   AtEOXact_GUC(false, level);
+  if (closes_the_way)
+    ereport(
+        WARNING, errmsg("no run of table %s can end from \"%s\" as \"%s\" any more", g.name, from, to),
+        errdetail("Whoever writes that is refused, or warned where transitions is warn; how the guard closes dead runs "
+                  "is not affected."),
+        errhint("Take the rule back: SELECT sync_guard.allow_transition(%s, %s, %s, NULL);", quote_literal_cstr(g.name),
+                quote_literal_cstr(from), quote_literal_cstr(to)));
   PG_RETURN_VOID();
 }
 

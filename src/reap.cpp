@@ -15,8 +15,9 @@
 namespace esg {
 namespace {
 
-/// How long a reaping waits for one lock; a fraction of deadlock_timeout.
-constexpr int kLockWaitMilliseconds = 200;
+/// How long a reaping waits for the lock of one table.
+constexpr core::Micros kTableLockWait = core::kSecond / 10;
+
 /// Takes the table's lock and its partitions'; false, with a NOTICE, where somebody else holds one for longer than a moment.
 bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
   ErrorData *error = pg::try_in_subtransaction([&g, mode] {
@@ -27,16 +28,6 @@ bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
   if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE) ReThrowError(error);
   ereport(NOTICE, errmsg("skipping table %s: it is locked by another transaction", g.name));
   return false;
-}
-
-/// Makes locks that are waited for give up soon; a lock_timeout of the caller's own that is shorter stays. Undone with
-/// AtEOXact_GUC(false, level).
-int limit_lock_waits() {
-  const int level = NewGUCNestLevel();
-  if (LockTimeout == 0 || LockTimeout > kLockWaitMilliseconds)
-    (void)set_config_option("lock_timeout", psprintf("%dms", kLockWaitMilliseconds), PGC_USERSET, PGC_S_SESSION,
-                            GUC_ACTION_SAVE, true, 0, false);
-  return level;
 }
 
 void reap_table(const Guarded &g, const ReapCall &call, Tally *tally) {
@@ -152,7 +143,7 @@ namespace {
 bool reaping = false;
 
 int64 reap_tables(Oid relation, const ReapCall &call) {
-  const int level = limit_lock_waits();
+  const int level = limit_lock_waits(kTableLockWait);
   Tally tally;
   int forbidden = 0;
   ListCell *cell;

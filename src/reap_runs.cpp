@@ -2,6 +2,10 @@
 // LOCKED: FOR UPDATE would be hidden by an open insert of a child row), judge them again as they are under the lock, close
 // them with one UPDATE, write their journal lines. A group that fails gives its locks back and is halved, until the rows
 // that fail stand alone. Locks taken: row locks on dead runs only; it waits for no row. Runs in the reaper's transaction.
+//
+// The application's own triggers may want what another session holds, and that session may want a run that is locked here:
+// a deadlock, which whoever finds it first ends at his own cost. So all waiting of a call together stays well below
+// deadlock_timeout (1 s unless set otherwise), and who waits for us does not.
 
 #include "reap_runs.h"
 
@@ -16,6 +20,11 @@ namespace {
 constexpr int kBatch = 1000;
 /// After this many rows that failed, with none closed in between, groups that fail are not halved any more.
 constexpr int kGiveUpAfter = 10;
+/// How long the first try waits for a lock, and the later ones for what is left of it; then each this long at least.
+constexpr core::Micros kLockWait = core::kSecond / 10;
+constexpr core::Micros kLeastLockWait = core::kSecond / 200;
+/// After this much waiting for nothing nothing more is tried in this call.
+constexpr core::Micros kEnoughWaiting = 3 * core::kSecond / 10;
 /// How often a group is tried again whose rows were moved to another partition under its hands.
 constexpr int kTries = 3;
 
@@ -101,7 +110,7 @@ int count_dead(const Runs &runs) {
   return count;
 }
 
-bool given_up(const Tally &tally) { return tally.failed_in_a_row >= kGiveUpAfter; }
+bool given_up(const Tally &tally) { return tally.failed_in_a_row >= kGiveUpAfter || tally.waited >= kEnoughWaiting; }
 
 /// Locks a group of dead runs, judges them again and closes those that are still dead.
 Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys) {
@@ -134,12 +143,19 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
 /// The same in a subtransaction. A row that was moved to another partition between the snapshot and the lock is an error of
 /// the server's even in READ COMMITTED; with a new snapshot it stands where it is now.
 const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count,
-                           bool lock_keys, Outcome *outcome) {
+                           bool lock_keys, Outcome *outcome, Tally *tally) {
   const ErrorData *error = nullptr;
+  const TimestampTz begun = GetCurrentTimestamp();
+  const core::Micros wait = Max(kLockWait - tally->waited, kLeastLockWait);
   for (int i = 0; i < kTries; ++i) {
-    error = pg::try_in_subtransaction([&] { *outcome = close_group(g, call, candidates, count, lock_keys); });
+    error = pg::try_in_subtransaction([&] {
+      const int level = limit_lock_waits(wait);
+      *outcome = close_group(g, call, candidates, count, lock_keys);
+      AtEOXact_GUC(false, level);
+    });
     if (error == nullptr || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE) break;
   }
+  if (error != nullptr && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE) tally->waited += GetCurrentTimestamp() - begun;
   return error;
 }
 
@@ -147,8 +163,13 @@ const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *co
 void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
                     Tally *tally) {
   if (count == 0) return;
+  if (tally->waited >= kEnoughWaiting) {
+    tally->failed += count;
+    tally->left += count;
+    return;
+  }
   Outcome outcome;
-  const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome);
+  const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome, tally);
   if (error == nullptr) {
     tally->reaped += outcome.closed;
     tally->locked += outcome.locked;
@@ -198,6 +219,15 @@ bool closing_changes_keys(const Guarded &g) {
 }
 
 }  // namespace
+
+int limit_lock_waits(core::Micros wait) {
+  const int level = NewGUCNestLevel();
+  const int milliseconds = static_cast<int>(wait / 1000);
+  if (LockTimeout == 0 || LockTimeout > milliseconds)
+    (void)set_config_option("lock_timeout", psprintf("%dms", milliseconds), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                            true, 0, false);
+  return level;
+}
 
 void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
   const MemoryContext batch_context =

@@ -12,8 +12,13 @@ struct Tally {
   int64 locked = 0;
   int64 failed = 0;
   int failed_in_a_row = 0;
-  int64 left = 0;  ///< of failed: in groups that were not halved any more
+  int64 left = 0;           ///< of failed: in groups that were not halved any more
+  core::Micros waited = 0;  ///< in tries that ended because a lock was not to be had
 };
+
+/// Makes locks that are waited for give up after `wait`; a lock_timeout of the caller's own that is shorter stays. Undone
+/// with AtEOXact_GUC(false, level).
+int limit_lock_waits(core::Micros wait);
 
 /// Closes what is dead, in batches.
 void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally);

@@ -24,8 +24,20 @@ namespace esg {
 namespace {
 
 char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
-  if (PG_ARGISNULL(number)) ereport(ERROR, errcode(kBadOption), errmsg("%s must not be NULL", name));
+  if (PG_ARGISNULL(number))
+    ereport(ERROR, errcode(kBadOption), errmsg("%s must not be NULL", name), errdetail("NULL is not the default here."),
+            errhint("Leave the argument out to get the default."));
   return text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+/// A job without a name could not be found again.
+char *name_argument(FunctionCallInfo fcinfo, int number) {
+  char *name = text_argument(fcinfo, number, "job_name");
+  if (name[0] == '\0')
+    ereport(ERROR, errcode(kBadOption), errmsg("job_name must not be empty"),
+            errdetail("A job is changed and removed by its name."),
+            errhint("Leave the argument out to get the default."));
+  return name;
 }
 
 /// What the job runs. The interval is written so that any session reads it the same way.
@@ -34,6 +46,8 @@ char *command_for(FunctionCallInfo fcinfo, int number) {
   const Interval *older_than = PG_GETARG_INTERVAL_P(number);
   if (pg::interval_is_infinite_compat(older_than) || micros_of(older_than) <= 0)
     ereport(ERROR, errcode(kBadOption), errmsg("older_than must be a finite interval of more than zero"),
+            errdetail("It was given as %s.",
+                      DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(older_than)))),
             errhint("For example: SELECT sync_guard.schedule_reaping('0 3 * * *', '1 hour');"));
   struct pg_itm parts;
   char text[MAXDATELEN + 1];
@@ -164,7 +178,7 @@ std::optional<core::Micros> next_due(const ReapingJob &job, core::Micros now) {
 static Datum schedule_reaping(FunctionCallInfo fcinfo) {
   const char *schedule = text_argument(fcinfo, 0, "schedule");
   const char *command = command_for(fcinfo, 1);
-  const char *name = text_argument(fcinfo, 2, "job_name");
+  const char *name = name_argument(fcinfo, 2);
   const Cron cron = find_cron();
   if (cron.state == CronState::kElsewhere) cron_is_elsewhere(cron, scheduling_elsewhere(schedule, command, name));
   if (cron.state != CronState::kHere) cron_is_missing(cron);
@@ -197,7 +211,7 @@ static Datum schedule_reaping(FunctionCallInfo fcinfo) {
 }
 
 static Datum unschedule_reaping(FunctionCallInfo fcinfo) {
-  const char *name = text_argument(fcinfo, 0, "job_name");
+  const char *name = name_argument(fcinfo, 0);
   const Cron cron = find_cron();
   if (cron.state == CronState::kElsewhere)
     cron_is_elsewhere(cron, psprintf("SELECT cron.unschedule(%s);", quote_literal_cstr(job_name_elsewhere(name))));

@@ -48,10 +48,6 @@ void free_retired(XactEvent event, void *) noexcept {
   retired = NIL;
 }
 
-const char *qualified_name(Oid relid) {
-  return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
 /// Whether the table carries one of the guard's triggers.
 bool has_guard_trigger(Relation relation) {
   if (relation->trigdesc == nullptr) return false;
@@ -152,7 +148,37 @@ void retire(Entry *entry) {
   entry->guarded = nullptr;
 }
 
+/// Whether guard_table would look at it at all.
+bool could_be_guarded(Oid relid) {
+  const char kind = get_rel_relkind(relid);
+  if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) return false;
+  const Oid schema = get_rel_namespace(relid);
+  const char *name = get_namespace_name(schema);
+  return !IsCatalogNamespace(schema) && !IsToastNamespace(schema) && name != nullptr &&
+         strcmp(name, "information_schema") != 0 && strcmp(name, "sync_guard") != 0;
+}
+
 }  // namespace
+
+const char *qualified_name(Oid relid) {
+  const char *name = get_rel_name(relid);
+  if (name == nullptr) return psprintf("with OID %u", relid);
+  return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+void not_guarded(Oid relid, bool wanted) {
+  if (get_rel_name(relid) == nullptr)
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid));
+  const char *name = qualified_name(relid);
+  const bool possible = could_be_guarded(relid);
+  ereport(ERROR, errcode(kNotGuarded), errmsg("%s %s is not guarded", possible ? "table" : "relation", name),
+          !possible ? errdetail("Only tables of applications are guarded.")
+          : wanted  ? errdetail("The guard looks after the tables that the view sync_guard.guarded_tables shows.")
+                    : errdetail("There is nothing to release."),
+          possible && wanted ? errhint("Adopt it: SELECT sync_guard.guard_table(%s);", quote_literal_cstr(name))
+                             : errhint("The view sync_guard.guarded_tables shows the guarded ones."));
+  pg_unreachable();
+}
 
 Guarded *guarded(Oid relid) {
   // A transaction that holds all its locks already would hear nothing of what others have committed meanwhile.
@@ -192,14 +218,7 @@ const Guarded &guarded_or_error(Oid relid) {
   const Guarded *g = guarded(relid);
   // A partition stands for its table, whose columns have numbers of their own.
   if (g != nullptr && g->table != relid) g = guarded(g->table);
-  if (g == nullptr) {
-    const char *name = get_rel_name(relid);
-    if (name == nullptr)
-      ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid));
-    ereport(ERROR, errcode(kNotGuarded), errmsg("table \"%s\" is not guarded", name),
-            errdetail("The guard looks after the tables that the view sync_guard.guarded_tables shows."),
-            errhint("Adopt it: SELECT sync_guard.guard_table('%s');", qualified_name(relid)));
-  }
+  if (g == nullptr) not_guarded(relid, true);
   if (g->broken != nullptr)
     ereport(ERROR, errcode(kBadOption), errmsg("the settings of table %s do not fit it any more", g->name),
             errdetail("%s.", g->broken),

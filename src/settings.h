@@ -95,6 +95,12 @@ Guarded *guarded(Oid relid);
 /// The same, for a table that a caller named: ERROR SY004 where it is not guarded, SY006 where it is broken.
 const Guarded &guarded_or_error(Oid relid);
 
+/// A relation's name for messages and statements: schema-qualified, quoted where needed.
+const char *qualified_name(Oid relid);
+
+/// ERROR SY004: a table that a caller named is not guarded. `wanted`: he would have it guarded, and is told how.
+[[noreturn]] void not_guarded(Oid relid, bool wanted);
+
 /// Every guarded table, in the order of their names. Settings that name no table any more are left out.
 /// `busy`, where given, gets the Oids of tables that others have locked against reading; else they are waited for.
 /// Returns a List of Guarded*.

@@ -39,7 +39,9 @@ core::Micros patience_argument(FunctionCallInfo fcinfo, int number) {
   const core::Micros patience = micros_of(span);
   if (patience < 0 || patience == PG_INT64_MAX)
     ereport(ERROR, errcode(kBadOption), errmsg("lock_timeout must be neither negative nor infinite"),
-            errhint("Zero means a single try."));
+            errdetail("It is how long to wait for the table's lock in all, and is %s here.",
+                      DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(span)))),
+            errhint("Give a time like '30 seconds'; zero means a single try, NULL the default of 10 seconds."));
   return patience;
 }
 

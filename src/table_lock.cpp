@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
+#include "settings.h"
 
 namespace esg {
 namespace {
@@ -108,8 +109,7 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
         append_session(&text, process->pid);
         appendStringInfo(pids, "%s%d", pids->len > 0 ? ", " : "", process->pid);
       }
-      const char *relation = get_rel_name(lfirst_oid(cell));
-      if (lfirst_oid(cell) != table && relation != nullptr) appendStringInfo(&text, " (on partition \"%s\")", relation);
+      if (lfirst_oid(cell) != table) appendStringInfo(&text, " (on partition %s)", qualified_name(lfirst_oid(cell)));
     }
   }
   if (more > 0) appendStringInfo(&text, "; and %d more", more);
@@ -119,10 +119,8 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
 void give_up(Oid table, LOCKMODE mode, const Patience &patience, const char *blockers, const char *pids) {
   char span[48];
   core::describe_span(patience.total, span, sizeof span);
-  const char *name = get_rel_name(table);
   ereport(
-      ERROR, errcode(kLockNotAvailable),
-      errmsg("could not lock table \"%s\" within %s", name == nullptr ? "?" : name, span),
+      ERROR, errcode(kLockNotAvailable), errmsg("could not lock table %s within %s", qualified_name(table), span),
       errdetail("In the way of %s: %s.", GetLockmodeName(DEFAULT_LOCKMETHOD, mode),
                 blockers == nullptr ? "transactions that came and went" : blockers),
       pids[0] != '\0'

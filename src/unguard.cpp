@@ -25,9 +25,9 @@ void require_anything_to_release(Oid table) {
   const Guarded *g = guarded(table);
   if (g != nullptr && g->table == table) return;
   if (g != nullptr)
-    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is a partition", get_rel_name(table)),
+    ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("table %s is a partition", qualified_name(table)),
             errdetail("Guarded is the whole of it, table %s.", g->name), errhint("Release that one."));
-  if (!has_triggers(table)) (void)guarded_or_error(table);
+  if (!has_triggers(table)) not_guarded(table, false);
 }
 
 }  // namespace

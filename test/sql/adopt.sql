@@ -101,6 +101,16 @@ SELECT sync_guard.unguard_table('adopt_d.emag_sync_logs');
 SELECT sync_guard.guard_table('adopt_d.emag_sync_logs', max_silence => '1000 years');
 \set VERBOSITY default
 SELECT sync_guard.guard_table('adopt.import_logs');
+-- What differs from the defaults is shown too; a table that is only observed is not called guarded.
+SELECT sync_guard.guard_table('adopt.emag_offer_syncs', exclusive => true, exclusive_statuses => '{running}',
+    scope_overlaps => '{"account_type": {"both": ["main", "fbe"], "all": ["main"]}}', transitions => 'warn',
+    late_finish => 'accept', mode => 'observe', max_stall => '1 hour');
+SELECT sync_guard.unguard_table('adopt.emag_offer_syncs');
+SET emag_sync_guard.enabled = off;
+\set VERBOSITY terse
+SELECT sync_guard.guard_table('adopt.emag_offer_syncs', mode => 'observe');
+\set VERBOSITY default
+RESET emag_sync_guard.enabled;
 -- The warning names the figure to pass. With signs of life, how long a run took says nothing.
 SET client_min_messages = warning;
 SELECT sync_guard.guard_table('adopt_d.emag_sync_logs', max_silence => '1 hour');

@@ -126,8 +126,15 @@ ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (MINVALUE) TO ('2020-
 SELECT sync_guard.unguard_table('parts');
 SELECT * FROM triggers WHERE relation::text LIKE 'parts%';
 
--- Released twice; a table whose settings are gone and whose triggers stayed is released too.
+-- Released twice, and what never was guarded; a table whose settings are gone and whose triggers stayed is released too.
 SELECT sync_guard.unguard_table('parts');
+CREATE VIEW parts_view AS TABLE parts;
+SELECT sync_guard.unguard_table('parts_view');
+SELECT sync_guard.unguard_table('pg_class');
+SELECT sync_guard.repair_triggers('pg_class');
+SELECT sync_guard.repair_triggers('parts');
+SELECT sync_guard.purge_journal(NULL);
+SELECT sync_guard.purge_journal('-90 days');
 SELECT sync_guard.guard_table('runs');
 DELETE FROM sync_guard.settings WHERE relation = 'runs'::regclass;
 SELECT sync_guard.unguard_table('runs');

@@ -87,6 +87,8 @@ INSERT INTO health.runs (id, status, started_at) VALUES (21, 'running', health.a
 SELECT * FROM health.problems('health.runs');
 SELECT sync_guard.pause_reaping('health.runs', '2099-01-01 00:00:00+00');
 SELECT * FROM health.problems('health.runs');
+SELECT sync_guard.pause_reaping('health.runs');
+SELECT * FROM health.problems('health.runs');
 SELECT sync_guard.resume_reaping('health.runs');
 SELECT sync_guard.guard_table('health.runs', mode => 'observe');
 SELECT count(*) FROM health.problems('health.runs');
@@ -100,11 +102,63 @@ SELECT count(*) FROM health.problems('health.runs');
 -- Both were started, found dead and finished within moments: as if 3 h and 1 h 10 min had been too short.
 UPDATE health.runs SET status = 'completed';
 SELECT * FROM health.problems('health.runs');
+-- A reaping that is taken back too is still one mistake.
+SELECT sync_guard.overturn_reap('health.runs', 20, 'completed');
+SELECT count(*) AS lines FROM sync_guard.journal WHERE relation_name = 'health.runs' AND run_key = '20' AND false_positive;
+SELECT * FROM health.problems('health.runs');
+-- Taking the advice ends the complaint; what stays says that there is nothing to change.
+SELECT hint AS advice FROM health.problems('health.runs') WHERE problem = 'false_positives' \gset
+:advice
+SELECT * FROM health.problems('health.runs');
+-- A limit that is longer than the one then and still too short for one of the two.
+SELECT sync_guard.set_limit('health.runs', '{"sync_type": "products"}', max_silence => '2 hours');
+SELECT * FROM health.problems('health.runs');
+SELECT sync_guard.set_limit('health.runs', '{"sync_type": "products"}', reset => '{max_silence}');
+-- And one that is long enough for all.
+SELECT sync_guard.set_limit('health.runs', '{}', max_silence => '100 years');
+SELECT severity, detail FROM health.problems('health.runs');
+SELECT sync_guard.set_limit('health.runs', '{}', reset => '{max_silence}');
 -- A failure that comes late speaks for the reaping.
 UPDATE sync_guard.journal SET false_positive = false WHERE relation_name = 'health.runs' AND run_key = '21';
 SELECT severity, problem, detail, hint FROM health.problems('health.runs');
 UPDATE sync_guard.journal SET at = at - interval '8 days' WHERE relation_name = 'health.runs';
 SELECT count(*) FROM health.problems('health.runs');
+DELETE FROM health.runs;
+-- Only taken back by hand: how long it lived is not known, twice the limit in force is advised.
+INSERT INTO health.runs (id, status, started_at) VALUES (30, 'running', health.ago('70 minutes'));
+SELECT sync_guard.reap_stale_syncs(relation => 'health.runs');
+SELECT sync_guard.overturn_reap('health.runs', 30, 'completed');
+SELECT severity, problem, detail, hint FROM health.problems('health.runs');
+SELECT hint AS advice FROM health.problems('health.runs') WHERE problem = 'false_positives' \gset
+:advice
+SELECT severity, problem, detail, hint FROM health.problems('health.runs');
+SELECT sync_guard.set_limit('health.runs', '{"sync_type": "products"}', reset => '{max_silence}');
+UPDATE sync_guard.journal SET at = at - interval '8 days' WHERE relation_name = 'health.runs';
+-- Reaped by a shorter older_than than the limit in force: the limit is not what was wrong.
+INSERT INTO health.runs (id, status, started_at) VALUES (31, 'running', health.ago('20 minutes'));
+SELECT sync_guard.reap_stale_syncs('10 minutes', 'health.runs');
+UPDATE health.runs SET status = 'completed' WHERE id = 31;
+SELECT severity, problem, detail, hint FROM health.problems('health.runs');
+UPDATE sync_guard.journal SET at = at - interval '8 days' WHERE relation_name = 'health.runs';
+DELETE FROM health.runs;
+
+--
+-- Live runs that share an exclusive scope
+--
+INSERT INTO health.runs (id, sync_type, status, started_at)
+VALUES (40, 'orders', 'running', health.ago('1 minute')), (41, 'products', 'running', health.ago('2 minutes')),
+       (42, 'both', 'pending', health.ago('3 minutes')), (43, 'products', 'running', health.ago('2 hours'));
+SELECT sync_guard.guard_table('health.runs', exclusive => true, mode => 'observe');
+SELECT count(*) FROM health.problems('health.runs');
+SELECT sync_guard.guard_table('health.runs', scope_overlaps => '{"sync_type": {"both": ["products", "stock"]}}');
+SELECT * FROM health.problems('health.runs');
+-- Not while waiting; and not any more.
+SELECT sync_guard.guard_table('health.runs', exclusive_statuses => '{running}');
+SELECT count(*) FROM health.problems('health.runs');
+SELECT sync_guard.guard_table('health.runs', reset => '{exclusive_statuses}');
+UPDATE health.runs SET status = 'completed' WHERE id = 42;
+SELECT count(*) FROM health.problems('health.runs');
+SELECT sync_guard.guard_table('health.runs', reset => '{exclusive,scope_overlaps,mode}');
 DELETE FROM health.runs;
 
 --

@@ -78,6 +78,7 @@ SELECT outcome('set_limit', 'emag_sync_logs', $$NULL, '1 hour'$$);
 SELECT outcome('set_limit', 'emag_sync_logs', $$'{"sync_type": "products"}'$$);
 SELECT outcome('set_limit', 'emag_sync_logs', $$'{"sync_type": "products"}', '0'$$);
 SELECT outcome('set_limit', 'emag_sync_logs', $$'{"sync_type": "products"}', max_age => '-1 s'$$);
+SELECT outcome('set_limit', 'emag_sync_logs', $$'{}', max_silence => '-20 minutes'$$);
 SELECT outcome('set_limit', 'emag_sync_logs', $$'{"sync_type": "products"}', reset => '{nosuch}'$$);
 SELECT outcome('set_limit', 'emag_sync_logs', $$'{"sync_type": "products"}', '1 hour', reset => '{max_silence}'$$);
 SELECT outcome('set_limit', 'emag_sync_progress', $$'{}', '1 hour'$$);

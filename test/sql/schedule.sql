@@ -56,6 +56,13 @@ SELECT sync_guard.schedule_reaping('* * * * *', '-1 hour');
 SELECT sync_guard.schedule_reaping('* * * * *', job_name => NULL);
 SELECT sync_guard.unschedule_reaping(NULL);
 SELECT sync_guard.schedule_reaping('every noon');
+SELECT sync_guard.schedule_reaping('* * * * *', job_name => '');
+\set VERBOSITY default
+SELECT sync_guard.schedule_reaping(NULL);
+SELECT sync_guard.schedule_reaping('* * * * *', '-1 hour');
+SELECT sync_guard.schedule_reaping('* * * * *', job_name => '');
+SELECT sync_guard.unschedule_reaping(NULL);
+SELECT sync_guard.unschedule_reaping('');
 \set VERBOSITY terse
 SELECT sync_guard.schedule_reaping('every noon');
 SELECT schedule FROM sync_guard.reaping_schedule;

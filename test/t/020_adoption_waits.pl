@@ -50,14 +50,18 @@ my $shape = table_shape($node, 'runs');
 # A writer's transaction stands in the way of the triggers.
 my $writer = open_session('writer', q{BEGIN; INSERT INTO runs (sync_type) VALUES ('products');});
 my ($error, $seconds) = outcome(q{SELECT sync_guard.guard_table('runs', lock_timeout => '1 second')});
-like($error, qr/ERROR:  SY008: could not lock table "runs" within 1 s/, 'adoption gives up');
+like($error, qr/ERROR:  SY008: could not lock table public\.runs within 1 s/, 'adoption gives up');
 like($error, qr/DETAIL:  In the way of ShareRowExclusiveLock: process $writer->{pid}, user "[^"]+", idle in transaction, last query began at .*, transaction began at /,
 	'and says who is in the way, and what he does');
 like($error, qr/HINT:  .*pg_terminate_backend\(pid\), pid being $writer->{pid}; /, 'and what to do');
 cmp_ok($seconds, '<', 5, 'after the time it was given');
 is(table_shape($node, 'runs') . sql('SELECT count(*) FROM sync_guard.settings'), "${shape}0", 'and has changed nothing');
 ($error, $seconds) = outcome(q{SELECT sync_guard.guard_table('runs', lock_timeout => '0')});
-like($error, qr/SY008: could not lock table "runs" within 0 s/, 'a time of zero means one try');
+like($error, qr/SY008: could not lock table public\.runs within 0 s/, 'a time of zero means one try');
+my $told = '';
+$node->psql('postgres', q{SELECT sync_guard.guard_table('runs', lock_timeout => '0')}, stderr => \$told);
+like($told, qr/NOTICE:  table public\.runs: this is what guard_table\(\) found/, 'what it found is told before');
+unlike($told, qr/guarded from now on/, 'and that it is guarded only when it is');
 
 # It comes through when the way is free, and other writers hardly wait while it tries.
 my ($out, $err) = ('', '');
@@ -91,7 +95,7 @@ close_session($writer, 'ROLLBACK;');
 # A reader's transaction stands in the way of release.
 my $reader = open_session('reader', q{BEGIN; SELECT count(*) FROM runs;});
 ($error) = outcome(q{SELECT sync_guard.unguard_table('runs', '500 milliseconds')});
-like($error, qr/SY008: could not lock table "runs" within 0\.500 s.*In the way of AccessExclusiveLock: process $reader->{pid}, /s,
+like($error, qr/SY008: could not lock table public\.runs within 0\.500 s.*In the way of AccessExclusiveLock: process $reader->{pid}, /s,
 	'release gives up and says who is in the way');
 is(sql('SELECT count(*) FROM sync_guard.settings'), '1', 'and has changed nothing');
 close_session($reader, 'COMMIT;');
@@ -111,7 +115,7 @@ sql(q{CREATE TABLE parts (id int PRIMARY KEY, status text DEFAULT 'running', sta
 	  CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0)});
 $writer = open_session('writer', q{BEGIN; LOCK TABLE parts_0 IN ROW EXCLUSIVE MODE;});
 ($error) = outcome(q{SELECT sync_guard.guard_table('parts', lock_timeout => '0')});
-like($error, qr/SY008: .*process $writer->{pid}, .* \(on partition "parts_0"\)\./s, 'a lock on a partition is found');
+like($error, qr/SY008: .*process $writer->{pid}, .* \(on partition public\.parts_0\)\./s, 'a lock on a partition is found');
 close_session($writer, 'COMMIT;');
 
 # Two adoptions of one table at once: the second waits for the first in its own time, and is told when it was too late.

@@ -76,7 +76,7 @@ my ($error, $took) = call(qq{SELECT sync_guard.guard_table('runs', lock_timeout 
 $seen = finish_load($load);
 note_load('adoption behind a long transaction', $seen);
 note(sprintf('it gave up after %.0f ms', $took));
-like($error, qr/SY008: could not lock table "runs" within $patience s.*process $pid,/s, 'adoption gives up and names the long transaction');
+like($error, qr/SY008: could not lock table public\.runs within $patience s.*process $pid,/s, 'adoption gives up and names the long transaction');
 cmp_ok($took, '>', 1000 * $patience - 500, 'not before its time');
 cmp_ok($took, '<', 1000 * $patience + $bound, 'and not long after');
 cmp_ok($seen->{longest}, '<', $calm->{longest} + $bound, 'no client waits for long meanwhile');
@@ -90,7 +90,7 @@ $load = start_load($node, $writes, seconds => $patience + 2);
 ($error, $took) = call(qq{SELECT sync_guard.unguard_table('runs', lock_timeout => '$patience seconds')});
 $seen = finish_load($load);
 note_load('release behind a long reader', $seen);
-like($error, qr/SY008: could not lock table "runs" within $patience s.*process $pid,/s, 'release gives up and names the long reader');
+like($error, qr/SY008: could not lock table public\.runs within $patience s.*process $pid,/s, 'release gives up and names the long reader');
 cmp_ok($seen->{longest}, '<', $calm->{longest} + $bound, 'no client waits for long meanwhile');
 $long->query_safe('ROLLBACK');
 
