@@ -56,8 +56,8 @@ void check_settings(const Report &report) {
         "Take it back where it was set, or: ALTER SYSTEM RESET emag_sync_guard.enabled; SELECT pg_reload_conf();");
   if (!preloaded("emag_sync_guard"))
     report.line(kInfo, InvalidOid, "not_preloaded",
-                "emag_sync_guard is not in shared_preload_libraries: this version works the same without; leases and "
-                "runs of open "
+                "emag_sync_guard is not in shared_preload_libraries: this version works the same without; "
+                "leases and runs of open "
                 "transactions will need it",
                 "Nothing needs to be done.");
   if (!reads_everything()) return;

@@ -167,5 +167,18 @@ is(sql(q{WITH reaped AS (SELECT run_key::bigint AS id, count(*) AS lines FROM sy
 	       count(*) FILTER (WHERE coalesce(jsonb_array_length(errors), 0) <> coalesce(lines, 0)) FROM runs FULL JOIN reaped USING (id)}),
 	'0|0|0', 'rows and journal agree');
 
+# More rows than it takes to lose patience cannot be closed, and they are the oldest: the others are closed all the same.
+sql(q{
+	TRUNCATE runs;
+	ALTER TABLE runs ADD CONSTRAINT poison CHECK (sync_type <> 'poison' OR status = 'running');
+	INSERT INTO runs (sync_type, started_at) SELECT CASE WHEN i <= 25 THEN 'poison' ELSE 'products' END, '2025-10-01'::timestamp + i * interval '1 s'
+	FROM generate_series(1, 2500) AS i});
+my ($status, $out, $err) = $node->psql('postgres', 'SELECT sync_guard.reap_stale_syncs()');
+is($out, '2475', 'rows that cannot be closed do not stand in the way of the others');
+is(() = $err =~ /WARNING:  could not close run \d+ of table public\.runs: new row for relation "runs" violates check constraint "poison"/g, 10,
+	'ten are named');
+like($err, qr/WARNING:  left 15 runs of table public\.runs for this time/, 'the rest is counted');
+like($err, qr/NOTICE:  25 dead runs could not be closed/, 'and so are all together');
+
 $node->stop;
 done_testing();
