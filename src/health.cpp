@@ -57,8 +57,7 @@ void check_settings(const Report &report) {
   if (!preloaded("emag_sync_guard"))
     report.line(kInfo, InvalidOid, "not_preloaded",
                 "emag_sync_guard is not in shared_preload_libraries: this version works the same without; "
-                "leases and runs of open "
-                "transactions will need it",
+                "leases and runs of open transactions will need it",
                 "Nothing needs to be done.");
   if (!reads_everything()) return;
   ListCell *cell;

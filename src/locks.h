@@ -10,7 +10,8 @@
 namespace esg {
 
 enum class LockClass : uint16 {
-  kScope = 0x6501,  ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
+  kScope = 0x6501,      ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
+  kObserving = 0x6502,  ///< an observed table; exclusive, to the end of the transaction that tells of its dead runs
 };
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);

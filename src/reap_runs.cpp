@@ -11,6 +11,7 @@
 
 #include "closing.h"
 #include "journal.h"
+#include "locks.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
 
@@ -18,7 +19,7 @@ namespace esg {
 namespace {
 
 constexpr int kBatch = 1000;
-/// After this many rows that failed, with none closed in between, groups that fail are not halved any more.
+/// After this many rows that failed, with none closed in between, only a way to others that go is looked for.
 constexpr int kGiveUpAfter = 10;
 /// How long the first try waits for a lock, and the later ones for what is left of it; then each this long at least.
 constexpr core::Micros kLockWait = core::kSecond / 10;
@@ -155,19 +156,21 @@ const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *co
     });
     if (error == nullptr || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE) break;
   }
-  if (error != nullptr && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE) tally->waited += GetCurrentTimestamp() - begun;
+  if (error != nullptr && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+    tally->waited += GetCurrentTimestamp() - begun;
   return error;
+}
+
+void leave(int count, Tally *tally) {
+  tally->failed += count;
+  tally->left += count;
 }
 
 /// Closes a group; where that fails, each half by itself, down to the runs that fail alone.
 void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
                     Tally *tally) {
   if (count == 0) return;
-  if (tally->waited >= kEnoughWaiting) {
-    tally->failed += count;
-    tally->left += count;
-    return;
-  }
+  if (tally->waited >= kEnoughWaiting) return leave(count, tally);
   Outcome outcome;
   const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome, tally);
   if (error == nullptr) {
@@ -181,11 +184,15 @@ void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *ca
     close_or_halve(g, call, candidates + count / 2, count - count / 2, lock_keys, tally);
     return;
   }
-  tally->failed += count;
-  if (given_up(*tally)) {
-    tally->left += count;
+  if (count > 1) {
+    // Nothing goes any more. Is that so of all, or of a block of old ones? The younger half tells; the older waits for that.
+    close_or_halve(g, call, candidates + count / 2, count - count / 2, lock_keys, tally);
+    if (given_up(*tally)) leave(count / 2, tally);
+    else close_or_halve(g, call, candidates, count / 2, lock_keys, tally);
     return;
   }
+  if (given_up(*tally)) return leave(count, tally);
+  ++tally->failed;
   ++tally->failed_in_a_row;
   ereport(
       WARNING, errcode(error->sqlerrcode),
@@ -255,6 +262,13 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
 }
 
 void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {
+  // The lines of another call that is not committed cannot be seen, and each run gets one.
+  LOCKTAG tag;
+  make_lock_tag(&tag, LockClass::kObserving, g.table);
+  if (dead.count > 0 && LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) {
+    ereport(NOTICE, errmsg("skipping table %s: another reaping is just observing it", g.name));
+    return;
+  }
   auto **runs = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
   for (int i = 0; i < dead.count; ++i) runs[i] = &dead.items[i];
   const bool *known = already_observed(g, keys_of(runs, dead.count), dead.count);

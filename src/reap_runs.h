@@ -12,7 +12,7 @@ struct Tally {
   int64 locked = 0;
   int64 failed = 0;
   int failed_in_a_row = 0;
-  int64 left = 0;           ///< of failed: in groups that were not halved any more
+  int64 left = 0;           ///< of failed: not tried alone
   core::Micros waited = 0;  ///< in tries that ended because a lock was not to be had
 };
 
