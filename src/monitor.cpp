@@ -67,12 +67,6 @@ struct RecentRun {
   bool gone;          ///< deleted since it was read
 };
 
-/// What the newest runs are told by: the start, else the end, else the key.
-const Column &newest_by(const Guarded &g) {
-  if (g.start.exists()) return g.start;
-  return g.end.exists() ? g.end : g.key;
-}
-
 /// The last runs by their start. An infinite time says nothing of when a run was and would always come first.
 char *recent_query(const Guarded &g, int limit) {
   StringInfoData sql;
@@ -85,17 +79,7 @@ char *recent_query(const Guarded &g, int limit) {
   for (int i = 0; i < g.summary_count; ++i)
     appendStringInfo(&sql, "%s%s", i == 0 ? "" : ", ", column_ref(g.summary[i]));
   if (g.summary_count > 0) appendStringInfoString(&sql, ") AS s)::pg_catalog.text");
-  const Column &by = newest_by(g);
-  appendStringInfo(&sql, " FROM %s", from_item(g));
-  if (by.attno != g.key.attno) {
-    // The comparison leaves out NULLs, which DESC would put first, and lets a plain index serve.
-    appendStringInfo(&sql, " WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s", column_ref(by),
-                     format_type_extended(by.type, -1, FORMAT_TYPE_FORCE_QUALIFY));
-    appendStringInfo(&sql, " ORDER BY %s DESC, %s DESC", column_ref(by), column_ref(g.key));
-  } else {
-    appendStringInfo(&sql, " ORDER BY %s DESC", column_ref(by));
-  }
-  appendStringInfo(&sql, " LIMIT %d", limit);
+  appendStringInfo(&sql, " FROM %s%s LIMIT %d", from_item(g), newest_first_sql(g, nullptr), limit);
   return sql.data;
 }
 

@@ -35,10 +35,7 @@ void each_table(List *tables, const Work &work, const Failed &failed) {
 /// The same for all tables that the caller may read; one that fails is skipped with a WARNING.
 template <typename Work>
 void each_readable_table(const Work &work) {
-  each_table(readable_tables(InvalidOid, false), work, [](const Guarded &g, const ErrorData *error) {
-    ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
-            errhint("The view sync_guard.guard_health says what is wrong with it."));
-  });
+  each_table(readable_tables(InvalidOid, false), work, warn_of_skipped);
 }
 
 }  // namespace esg

@@ -167,6 +167,11 @@ Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
   return relation;
 }
 
+void warn_of_skipped(const Guarded &g, const ErrorData *error) {
+  ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
+          errhint("The view sync_guard.guard_health says what is wrong with it."));
+}
+
 List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
   const bool skip = if_locked == IfLocked::kSkip;
   if (OidIsValid(relation)) {

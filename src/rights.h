@@ -44,6 +44,9 @@ enum class IfLocked { kWait, kSkip };
 /// Returns a List of const Guarded*.
 List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait);
 
+/// The WARNING that a table which failed is skipped.
+void warn_of_skipped(const Guarded &g, const ErrorData *error);
+
 /// Does `work` on each of the tables that readable_tables gave for `relation`. A table that was named may raise; of several,
 /// one that fails is skipped with a WARNING and does not stand in the way of the others; where all fail, the last one raises.
 /// `work` returns false to stop.
@@ -60,9 +63,7 @@ void each_table(Oid relation, const List *tables, const Work &work) {
     }
     ErrorData *error = pg::try_in_subtransaction([&] { go_on = work(g); });
     if (error != nullptr && ++failed == list_length(tables)) ReThrowError(error);
-    if (error != nullptr)
-      ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
-              errhint("The view sync_guard.guard_health says what is wrong with it."));
+    if (error != nullptr) warn_of_skipped(g, error);
     if (!go_on) return;
   }
 }
