@@ -1,10 +1,10 @@
 // The check of an exclusive scope, inside the statement that starts a run. See exclusive.h.
 //
 // Two steps. A try-lock of our own class on each atom of the scope, held to the end of the transaction, keeps two
-// starters apart whose rows the other cannot see yet. Then the committed live runs of the scope are read with the latest
-// snapshot, as the table's owner and past row security: with the caller's own eyes a REPEATABLE READ transaction or a row
-// policy let two in (tried). Nothing here waits for a lock: a partition that somebody has locked is an error, since what is
-// in it cannot be told.
+// starters apart whose rows the other cannot see yet; memory tells what the other one is about. Then the live runs of the
+// scope are read with the latest snapshot, those of open transactions from memory, as the table's owner and past row
+// security: with the caller's own eyes a REPEATABLE READ transaction or a row policy let two in (tried). Nothing here waits
+// for a lock: a partition that somebody has locked is an error, since what is in it cannot be told.
 
 #include "exclusive.h"
 
@@ -19,6 +19,14 @@ namespace {
 
 /// More combinations of atoms than this are refused: each of them is a lock.
 constexpr int kMaxAtoms = 256;
+
+/// The run that claims its scope.
+struct Claim {
+  const Guarded &g;
+  const char *key;
+  const core::Scope &scope;
+  core::Question question;
+};
 
 struct Atoms {
   int count;                       ///< at least 1; a NULL is one atom without a text
@@ -37,83 +45,6 @@ uint64 hash_text(uint64 seed, const std::string_view *value) {
   if (value == nullptr) return hash_combine64(seed, 0x9e3779b97f4a7c15ULL);
   return hash_combine64(seed, hash_bytes_extended(reinterpret_cast<const unsigned char *>(value->data()),
                                                   static_cast<int>(value->size()), seed));
-}
-
-[[noreturn]] void refuse_starting(const Guarded &g, const LOCKTAG &tag) {
-  const char *who = describe_holder(tag);
-  ereport(ERROR, errcode(kScopeRunning), errmsg("another run of this scope of table %s is just being started", g.name),
-          errdetail("It is being started by %s, and is not committed yet.", who),
-          errhint("Try again when that transaction has ended."));
-  pg_unreachable();
-}
-
-void lock_atom(const Guarded &g, uint64 hash) {
-  LOCKTAG tag;
-  make_lock_tag(&tag, LockClass::kScope, hash);
-  if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_starting(g, tag);
-}
-
-/// Locks each combination of the columns' atoms from `column` on.
-void lock_atoms(const Guarded &g, const Atoms *atoms, int column, uint64 hash) {
-  if (column == g.scope_count) return lock_atom(g, hash);
-  for (int i = 0; i < atoms[column].count; ++i)
-    lock_atoms(g, atoms, column + 1,
-               hash_text(hash, atoms[column].values == nullptr ? nullptr : &atoms[column].values[i]));
-}
-
-void lock_scope(const Guarded &g, const core::Scope &scope) {
-  Atoms atoms[core::kMaxScopeColumns];
-  int64 product = 1;
-  for (int i = 0; i < g.scope_count; ++i) {
-    atoms[i] = atoms_in_column(g, i, scope.values[i]);
-    product *= Max(atoms[i].count, 1);
-    if (product > kMaxAtoms)
-      ereport(ERROR, errcode(kBadOption),
-              errmsg("a scope of table %s stands for more than %d others", g.name, kMaxAtoms),
-              errhint("Shorten scope_overlaps."));
-  }
-  lock_atoms(g, atoms, 0, hash_combine64(g.table, 0));
-}
-
-void append_value(List **values, const std::string_view &value) {
-  ListCell *cell;
-  foreach (cell, *values)
-    if (value == static_cast<const char *>(lfirst(cell))) return;
-  *values = lappend(*values, pnstrdup(value.data(), value.size()));
-}
-
-/// Every value of the column that overlaps `value`: itself, what it stands for, and whatever stands for a common atom.
-List *overlapping_values(const Guarded &g, int column, const core::ScopeValue &value) {
-  List *values = NIL;
-  append_value(&values, *value);
-  const Atoms own = atoms_in_column(g, column, value);
-  for (int i = 0; i < own.count; ++i) append_value(&values, own.values[i]);
-  for (std::size_t i = 0; i < g.overlap_count; ++i)
-    if (g.overlaps[i].column == column &&
-        core::overlap(column, value, g.overlaps[i].value, g.overlaps, g.overlap_count))
-      append_value(&values, g.overlaps[i].value);
-  return values;
-}
-
-/// The starter may see the rows of others: he may read the table, past row security.
-bool may_see_others(const Guarded &g) {
-  const Guarded *table = guarded(g.table);  // whose columns have the numbers that privileges are granted on
-  return table != nullptr && may_read(*table) && !row_security_applies(*table);
-}
-
-/// ERROR; on a table that is only observed a WARNING.
-void refuse_second(const Guarded &g, const Run &holder) {
-  char words[160];
-  core::describe(holder.judgement, words, sizeof words);
-  const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
-  ereport(
-      g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
-      errmsg("a run of this scope of table %s is running already", g.name),
-      may_see_others(g) ? errdetail("Run %s is %s since %s: %s.", holder.key, holder.status, since, words) : 0,
-      holder.started || holder.active
-          ? errhint("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.")
-          : errhint("It has no time by which it could be judged, so it blocks the scope until its row gets a start "
-                    "time or another status."));
 }
 
 /// Locks a relation for reading; ERROR SY002 where somebody is in the way, so that the application's statement never waits.
@@ -138,16 +69,222 @@ void lock_to_look(const Guarded &g) {
   foreach (cell, find_all_inheritors(g.table, NoLock, nullptr)) lock_to_look_at(g, lfirst_oid(cell));
 }
 
-/// The first live run of the scope other than `key`; null where there is none. Reads as the table's owner.
-const Run *find_holder(const Guarded &g, const char *key, const core::Scope &scope, const core::Question &question) {
-  const pg::Identity before = read_as_owner(g);
+/// The starter may see the rows of others: he may read the table, past row security.
+bool may_see_others(const Guarded &g) {
+  const Guarded *table = guarded(g.table);  // whose columns have the numbers that privileges are granted on
+  return table != nullptr && may_read(*table) && !row_security_applies(*table);
+}
+
+// ---- another one is just starting --------------------------------------------------------------------------------------
+
+/// Who holds the lock of an atom.
+struct Holder {
+  int pid = 0;  ///< 0: nobody any more, or a prepared transaction
+  TransactionId prepared = InvalidTransactionId;
+};
+
+Holder holder_of(const LOCKTAG &tag) {
+  Holder holder;
+  int count = 0;
+  const VirtualTransactionId *holders = GetLockConflicts(&tag, ExclusiveLock, &count);
+  if (count == 0) return holder;
+  const PGPROC *process = pg::process_of_compat(holders[0]);
+  bool more;
+  if (process != nullptr) holder.pid = process->pid;
+  else holder.prepared = TwoPhaseGetXidByVirtualXID(holders[0], &more);
+  return holder;
+}
+
+/// The name of a prepared transaction, quoted for SQL; null where it is there no more.
+char *prepared_name(TransactionId xid) {
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query(
+      "SELECT pg_catalog.quote_literal(p.gid) FROM pg_catalog.pg_prepared_xacts AS p"
+      " WHERE p.transaction OPERATOR(pg_catalog.=) $1");
+  query.add(XIDOID, TransactionIdGetDatum(xid));
+  pg::spi_begin();
+  char *name = pg::spi_run(query, pg::Access::kRead) == 1 ? pg::spi_text(0, 1, context) : nullptr;
+  pg::spi_end();
+  return name;
+}
+
+/// The run was inserted by this transaction: its rows tell of it. (Not told by the process: it may have prepared another one.)
+bool is_own(const Tracked &run) { return TransactionIdIsCurrentTransactionId(XidFromFullTransactionId(run.inserter)); }
+
+/// The run of another, open transaction that overlaps the claim, as memory knows it; null where there is none. Reads as the
+/// table's owner.
+const Run *uncommitted_rival(const Claim &claim) {
+  const TrackedRuns tracked = tracked_runs(claim.g.table);
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(tracked.count, 1)));
+  int count = 0;
+  for (int i = 0; i < tracked.count; ++i)
+    if (tracked.items[i].uncommitted() && !is_own(tracked.items[i])) keys[count++] = tracked.items[i].key;
+  if (count == 0) return nullptr;
   RunFilter filter;
+  filter.keys = pg::text_array(keys, count);
   filter.exclusive_statuses = true;
-  filter.scope_condition = overlap_condition(g, scope, nullptr);
-  const Runs runs = read_runs(g, filter, question);
+  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
+  filter.uncommitted = true;
+  filter.scope = &claim.scope;
+  filter.overlaps = true;
+  const pg::Identity before = read_as_owner(claim.g);
+  const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
   for (int i = 0; i < runs.count; ++i)
-    if (strcmp(runs.items[i].key, key) != 0 && !runs.items[i].judgement.dead()) return &runs.items[i];
+    if (runs.items[i].uncommitted && strcmp(runs.items[i].key, claim.key) != 0) return &runs.items[i];
+  return nullptr;
+}
+
+/// A sentence on a run that is not committed yet.
+char *describe_rival(const Run &rival) {
+  char words[160];
+  core::describe(rival.judgement, words, sizeof words);
+  return psprintf(" Run %s is %s since %s: %s.", rival.key, rival.status,
+                  rival.started ? iso_utc(*rival.started) : "a time that its row does not tell", words);
+}
+
+char *hint_for_starting(const Holder &holder, bool abandoned) {
+  if (TransactionIdIsValid(holder.prepared)) {
+    const char *name = prepared_name(holder.prepared);
+    if (name == nullptr) return pstrdup("Try again: that transaction has just ended.");
+    return psprintf("Nothing but its end frees the scope: COMMIT PREPARED %s; or ROLLBACK PREPARED %s;", name, name);
+  }
+  if (holder.pid == 0 || !abandoned) return pstrdup("Try again when that transaction has ended.");
+  return psprintf(
+      "Its writer seems to be dead, but only the end of its transaction frees the scope: SELECT "
+      "pg_terminate_backend(%d);",
+      holder.pid);
+}
+
+[[noreturn]] void refuse_starting(const Claim &claim, const LOCKTAG &tag) {
+  const char *who = describe_holder(tag);
+  const Holder holder = holder_of(tag);
+  const Run *rival = nullptr;
+  // Whatever keeps it from being described, the starter is to be told who is in his way.
+  if (have_memory() && may_see_others(claim.g))
+    (void)pg::try_in_subtransaction([&] {
+      lock_to_look(claim.g);
+      rival = uncommitted_rival(claim);
+    });
+  ereport(ERROR, errcode(kScopeRunning),
+          errmsg("another run of this scope of table %s is just being started", claim.g.name),
+          errdetail("It is being started by %s, and is not committed yet.%s", who,
+                    rival == nullptr ? "" : describe_rival(*rival)),
+          errhint("%s", hint_for_starting(holder, rival != nullptr && rival->judgement.dead())));
+  pg_unreachable();
+}
+
+void lock_atom(const Claim &claim, uint64 hash) {
+  LOCKTAG tag;
+  make_lock_tag(&tag, LockClass::kScope, hash);
+  if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_starting(claim, tag);
+}
+
+/// Locks each combination of the columns' atoms from `column` on.
+void lock_atoms(const Claim &claim, const Atoms *atoms, int column, uint64 hash) {
+  if (column == claim.g.scope_count) return lock_atom(claim, hash);
+  for (int i = 0; i < atoms[column].count; ++i)
+    lock_atoms(claim, atoms, column + 1,
+               hash_text(hash, atoms[column].values == nullptr ? nullptr : &atoms[column].values[i]));
+}
+
+void lock_scope(const Claim &claim) {
+  const Guarded &g = claim.g;
+  Atoms atoms[core::kMaxScopeColumns];
+  int64 product = 1;
+  for (int i = 0; i < g.scope_count; ++i) {
+    atoms[i] = atoms_in_column(g, i, claim.scope.values[i]);
+    product *= Max(atoms[i].count, 1);
+    if (product > kMaxAtoms)
+      ereport(ERROR, errcode(kBadOption),
+              errmsg("a scope of table %s stands for more than %d others", g.name, kMaxAtoms),
+              errhint("Shorten scope_overlaps."));
+  }
+  lock_atoms(claim, atoms, 0, hash_combine64(g.table, 0));
+}
+
+void append_value(List **values, const std::string_view &value) {
+  ListCell *cell;
+  foreach (cell, *values)
+    if (value == static_cast<const char *>(lfirst(cell))) return;
+  *values = lappend(*values, pnstrdup(value.data(), value.size()));
+}
+
+/// Every value of the column that overlaps `value`: itself, what it stands for, and whatever stands for a common atom.
+List *overlapping_values(const Guarded &g, int column, const core::ScopeValue &value) {
+  List *values = NIL;
+  append_value(&values, *value);
+  const Atoms own = atoms_in_column(g, column, value);
+  for (int i = 0; i < own.count; ++i) append_value(&values, own.values[i]);
+  for (std::size_t i = 0; i < g.overlap_count; ++i)
+    if (g.overlaps[i].column == column &&
+        core::overlap(column, value, g.overlaps[i].value, g.overlaps, g.overlap_count))
+      append_value(&values, g.overlaps[i].value);
+  return values;
+}
+
+// ---- a run is there already --------------------------------------------------------------------------------------------
+
+/// A sentence on the lease of a run; "" where there is none.
+char *describe_lease(const Run &run, const core::Question &question) {
+  if (run.token == 0) return pstrdup("");
+  const core::Lease &lease = run.evidence.lease;
+  const Tracked *entry = run.memory != nullptr && run.memory->token == run.token ? run.memory : nullptr;
+  StringInfoData words;
+  initStringInfo(&words);
+  appendStringInfoString(&words, lease.kind == core::LeaseKind::kSessionBound ? " Its lease is bound to its session"
+                                                                              : " It has a heartbeat lease");
+  if (entry != nullptr) appendStringInfo(&words, ", process %d", entry->session_pid);
+  if (run.worker != nullptr) appendStringInfo(&words, ", of worker \"%s\"", run.worker);
+  char span[64];
+  if (lease.ttl) appendStringInfo(&words, ", ttl %s", core::describe_span(*lease.ttl, span, sizeof span));
+  const auto sign = core::last_sign_of_life(run.evidence);
+  if (sign && run.judgement.verdict != core::Verdict::kLive)  // whose words tell it
+    appendStringInfo(&words, ", last sign of life %s ago",
+                     core::describe_span(Max(question.now - *sign, 0), span, sizeof span));
+  appendStringInfoChar(&words, '.');
+  return words.data;
+}
+
+char *hint_for_holder(const Run &holder) {
+  if (holder.fence_pid != 0)
+    return pstrdup("Its worker is committing just now: try again when that transaction has ended.");
+  if (holder.uncommitted) return pstrdup("Try again when that transaction has ended.");
+  if (holder.started || holder.active || holder.evidence.last_sign)
+    return pstrdup("Wait for its end. If you know that it is dead, close it: UPDATE its status, or shorten its limit.");
+  return pstrdup(
+      "It has no time by which it could be judged, so it blocks the scope until its row gets a start "
+      "time or another status.");
+}
+
+/// ERROR; on a table that is only observed a WARNING.
+void refuse_second(const Claim &claim, const Run &holder) {
+  const Guarded &g = claim.g;
+  const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
+  ereport(g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
+          errmsg("a run of this scope of table %s is running already", g.name),
+          may_see_others(g) ? errdetail("Run %s is %s since %s: %s.%s", holder.key, holder.status, since,
+                                        why_of(holder), describe_lease(holder, claim.question))
+                            : 0,
+          errhint("%s", hint_for_holder(holder)));
+}
+
+/// The first live run of the scope other than the one that claims it; null where there is none. Reads as the table's owner.
+const Run *find_holder(const Claim &claim) {
+  const pg::Identity before = read_as_owner(claim.g);
+  RunFilter filter;
+  filter.exclusive_statuses = true;
+  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
+  filter.uncommitted = true;
+  filter.scope = &claim.scope;
+  filter.overlaps = true;
+  const Runs runs = read_runs(claim.g, filter, claim.question);
+  pg::restore(before);
+  for (int i = 0; i < runs.count; ++i) {
+    const Run &run = runs.items[i];
+    if (run.uncommitted && is_own(*run.memory)) continue;
+    if (strcmp(run.key, claim.key) != 0 && !run.judgement.dead()) return &run;
+  }
   return nullptr;
 }
 
@@ -174,13 +311,13 @@ char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *
 }
 
 void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
-  if (g.mode == Mode::kGuard) lock_scope(g, scope);
+  const Claim claim{g, key, scope, question_now()};
+  if (g.mode == Mode::kGuard) lock_scope(claim);
   lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
   CommandCounterIncrement();
-  const core::Question question = question_now();
   const Run *holder = nullptr;
-  const ErrorData *error = pg::try_in_subtransaction([&] { holder = find_holder(g, key, scope, question); });
+  const ErrorData *error = pg::try_in_subtransaction([&] { holder = find_holder(claim); });
   if (error != nullptr) {
     ereport(WARNING, errcode(error->sqlerrcode),
             errmsg("could not check the exclusive scope of table %s: %s", g.name, error->message),
@@ -188,7 +325,7 @@ void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
             errhint("The view sync_guard.guard_health says what to do."));
     return;
   }
-  if (holder != nullptr) refuse_second(g, *holder);
+  if (holder != nullptr) refuse_second(claim, *holder);
 }
 
 }  // namespace esg

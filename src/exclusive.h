@@ -6,8 +6,9 @@
 namespace esg {
 
 /// Checks that the run `key` may be live in its scope, and holds the scope for this transaction. Called after its row was
-/// written. ERROR SY002 at once where another transaction is starting a run there or a live run holds it; a dead run does
-/// not count. Never waits. On a table that is only observed it takes no lock, and the error is a WARNING. `scope` holds the run's own values.
+/// written; `scope` holds the run's own values. ERROR SY002 at once where another transaction is starting a run there or a
+/// live run holds it; a dead run does not count, unless its writer's transaction, still open, holds the scope. Never waits.
+/// On a table that is only observed it takes no lock, and the error is a WARNING.
 void claim_scope(const Guarded &g, const char *key, const core::Scope &scope);
 
 /// SQL condition on alias t: the row's scope overlaps this one. Columns with `any[i]` are not looked at (may be null).

@@ -7,66 +7,11 @@
 #include "load.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
+#include "run_argument.h"
 #include "runs.h"
 
 namespace esg {
 namespace {
-
-/// The key argument as text, whatever its type.
-const char *key_argument(FunctionCallInfo fcinfo, int argument) {
-  if (PG_ARGISNULL(argument))
-    ereport(ERROR, errcode(kBadOption), errmsg("key must not be NULL"),
-            errdetail("A run is named by its table and its key."), errhint("Give the key as text, uuid or bigint."));
-  Oid output;
-  bool is_varlena;
-  getTypeOutputInfo(get_fn_expr_argtype(fcinfo->flinfo, argument), &output, &is_varlena);
-  return OidOutputFunctionCall(output, PG_GETARG_DATUM(argument));
-}
-
-/// The table that a (relation, key) pair names: with a NULL relation the only one the caller may read.
-/// ERROR SY005 where there are several, SY004 where there is none.
-const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
-  const List *tables = readable_tables(relation_argument(fcinfo, argument), false);
-  if (list_length(tables) == 1) return *static_cast<const Guarded *>(linitial(tables));
-  if (tables == NIL)
-    ereport(ERROR, errcode(kNotGuarded), errmsg("there is no guarded table that you may read"),
-            errhint("Adopt one: SELECT sync_guard.guard_table('schema.table');"));
-  ereport(ERROR, errcode(kAmbiguous), errmsg("there are %d guarded tables: say which one", list_length(tables)),
-          errhint("Name it as the relation, for example %s.",
-                  quote_literal_cstr(static_cast<const Guarded *>(linitial(tables))->name)));
-  pg_unreachable();
-}
-
-/// Whether the key column's type knows this text. Types of keys are the server's own: no code of the owner runs.
-bool could_be_key(const Guarded &g, const char *key) {
-  Oid input;
-  Oid io_parameter;
-  getTypeInputInfo(g.key.type, &input, &io_parameter);
-  return pg::try_in_subtransaction([input, io_parameter, key] {
-           (void)OidInputFunctionCall(input, const_cast<char *>(key), io_parameter, -1);
-         }) == nullptr;
-}
-
-/// The run of this key, whatever its status; null where there is none. A key that the type refuses names no run.
-const Run *find_run(const Guarded &g, const char *key, const core::Question &question, bool lock) {
-  if (!could_be_key(g, key)) return nullptr;
-  RunFilter filter;
-  filter.keys = pg::text_array(&key, 1);
-  filter.any_status = true;
-  filter.lock = lock;
-  filter.with_row = lock;
-  const pg::Identity before = work_as(g, lock ? pg::Access::kWrite : pg::Access::kRead);
-  const Runs runs = read_runs(g, filter, question);
-  pg::restore(before);
-  return runs.count == 0 ? nullptr : &runs.items[0];
-}
-
-[[noreturn]] void no_such_run(const Guarded &g, const char *key) {
-  ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND), errmsg("table %s has no run %s that you may see", g.name, key),
-          errdetail("The key column is \"%s\".", g.key.name),
-          errhint("The views sync_guard.recent_syncs and reaped_syncs show keys."));
-  pg_unreachable();
-}
 
 char *span_text(const std::optional<core::Micros> &span) {
   if (!span) return nullptr;
@@ -150,9 +95,7 @@ static Datum explain_run(FunctionCallInfo fcinfo) {
                                   span_text(view.limit), view.applies ? core::verdict_name(view.verdict) : nullptr};
     put_row(result, texts, view.applies, view.fits, run->judgement.rule == rule, rule);
   }
-  auto *words = static_cast<char *>(palloc(160));
-  core::describe(run->judgement, words, 160);
-  const char *const texts[4] = {words, span_text(run->judgement.measured), span_text(run->judgement.limit),
+  const char *const texts[4] = {why_of(*run), span_text(run->judgement.measured), span_text(run->judgement.limit),
                                 core::verdict_name(run->judgement.verdict)};
   if (run->judgement.rule == 0) put_row(result, texts, true, true, true, 0);
   return Datum(0);

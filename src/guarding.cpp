@@ -11,7 +11,7 @@
 namespace esg {
 namespace {
 
-enum Kind : int { kInsert, kUpdate, kWatch, kKinds };
+enum Kind : int { kInsert, kUpdate, kWatch, kEnd, kDelete, kKinds };
 
 struct Spec {
   const char *name;
@@ -27,6 +27,8 @@ constexpr Spec kSpecs[kKinds] = {
      "judge_row"},
     {"zzz_emag_sync_guard_watch", "AFTER INSERT OR UPDATE",
      TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE, "watch_row"},
+    {"zzz_emag_sync_guard_end", "AFTER UPDATE", TRIGGER_TYPE_ROW | TRIGGER_TYPE_UPDATE, "watch_row"},
+    {"zzz_emag_sync_guard_delete", "AFTER DELETE", TRIGGER_TYPE_ROW | TRIGGER_TYPE_DELETE, "watch_row"},
 };
 
 /// A trigger as pg_trigger has it.
@@ -101,18 +103,20 @@ char *status_literal(const Guarded &g, const char *value, const char *array_suff
                   pg::type_sql(g.status.type == VARCHAROID ? TEXTOID : g.status.type), array_suffix);
 }
 
-char *is_live_sql(const Guarded &g) {
+char *is_live_sql(const Guarded &g, const char *row) {
   const char *array = OidOutputFunctionCall(F_ARRAY_OUT, pg::text_array(g.live, g.live_count));
-  return psprintf("%s OPERATOR(pg_catalog.=) ANY (%s)", status_of(g, "NEW"), status_literal(g, array, "[]"));
+  return psprintf("%s OPERATOR(pg_catalog.=) ANY (%s)", status_of(g, row), status_literal(g, array, "[]"));
 }
 
 char *condition_sql(const Guarded &g, Kind kind) {
   switch (kind) {
-    case kInsert: return psprintf("NEW.%s IS NULL OR %s", quote_identifier(g.status.name), is_live_sql(g));
+    case kInsert: return psprintf("NEW.%s IS NULL OR %s", quote_identifier(g.status.name), is_live_sql(g, "NEW"));
     case kUpdate:
       return psprintf("%s IS DISTINCT FROM %s OR %s OPERATOR(pg_catalog.=) %s", status_of(g, "OLD"),
                       status_of(g, "NEW"), status_of(g, "OLD"), status_literal(g, g.failed, ""));
-    default: return is_live_sql(g);
+    case kEnd: return psprintf("%s AND (%s) IS NOT TRUE", is_live_sql(g, "OLD"), is_live_sql(g, "NEW"));
+    case kDelete: return is_live_sql(g, "OLD");
+    default: return is_live_sql(g, "NEW");
   }
 }
 

@@ -1,12 +1,14 @@
 // The guard's triggers on a guarded table: what they should be, what is wrong with them, making and removing them.
 //
-// Three triggers stand on a guarded table; a partitioned table hands them on to its partitions. Their names make them
+// Five triggers stand on a guarded table; a partitioned table hands them on to its partitions. Their names make them
 // fire after the application's own. Each has a WHEN clause that keeps ordinary writes away from it, in which the
 // table's live and failed statuses stand as literals of the status column's own type.
 //
 //   zzz_emag_sync_guard_insert   BEFORE INSERT            status NULL or live sync_guard.judge_row()
 //   zzz_emag_sync_guard_update   BEFORE UPDATE            status changes, or was the failed one sync_guard.judge_row()
 //   zzz_emag_sync_guard_watch    AFTER INSERT OR UPDATE   status live sync_guard.watch_row()
+//   zzz_emag_sync_guard_end      AFTER UPDATE             status was live and is not sync_guard.watch_row()
+//   zzz_emag_sync_guard_delete   AFTER DELETE             status was live sync_guard.watch_row()
 //
 // They depend on the extension: DROP EXTENSION takes them along.
 #pragma once

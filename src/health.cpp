@@ -54,11 +54,7 @@ void check_settings(const Report &report) {
         kWarning, InvalidOid, "guard_disabled",
         "emag_sync_guard.enabled is off: triggers let every write through and nothing is reaped",
         "Take it back where it was set, or: ALTER SYSTEM RESET emag_sync_guard.enabled; SELECT pg_reload_conf();");
-  if (!preloaded("emag_sync_guard"))
-    report.line(kInfo, InvalidOid, "not_preloaded",
-                "emag_sync_guard is not in shared_preload_libraries: this version works the same without; "
-                "leases and runs of open transactions will need it",
-                "Nothing needs to be done.");
+  check_memory(report);
   if (!reads_everything()) return;
   ListCell *cell;
   foreach (cell, orphaned_settings()) {

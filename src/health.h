@@ -40,6 +40,9 @@ struct SharedScope {
 };
 SharedScope find_shared_scope(const Guarded &g, const Runs &runs);
 
+/// Memory, and the workers on demand: what is missing, full or late.
+void check_memory(const Report &report);
+
 /// pg_cron and the jobs that reap in this database.
 void check_schedule(const Report &report);
 

@@ -197,10 +197,12 @@ const char *calling_path() {
 }  // namespace esg
 
 /// purge_journal(older_than interval): deletes journal lines of the tables that the caller owns (all lines, for a
-/// superuser) that are older. Returns how many. ERROR SY006 where the interval is NULL, negative or infinite.
+/// superuser) that are older, and leases of theirs that ended before that. Returns how many lines. ERROR SY006 where the
+/// interval is NULL, negative or infinite.
 ESG_SQL_FUNCTION(purge_journal);
 
 #include "errors.h"
+#include "leases.h"
 
 namespace esg {
 
@@ -226,12 +228,14 @@ static Datum purge_journal(FunctionCallInfo fcinfo) {
   pg::Statement purge(
       "DELETE FROM sync_guard.journal AS j WHERE j.at OPERATOR(pg_catalog.<) $1"
       " AND ($2 OR j.relation::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($3))");
-  purge.add(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp() - micros_of(older_than)))
-      .add(BOOLOID, BoolGetDatum(superuser()))
-      .add(OIDARRAYOID, PointerGetDatum(construct_array(ids, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT)));
+  const TimestampTz limit = GetCurrentTimestamp() - micros_of(older_than);
+  const bool all = superuser();
+  const Datum tables = PointerGetDatum(construct_array(ids, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+  purge.add(TIMESTAMPTZOID, TimestampTzGetDatum(limit)).add(BOOLOID, BoolGetDatum(all)).add(OIDARRAYOID, tables);
   const pg::Identity before = pg::become_extension_owner();
   const uint64 purged = pg::spi_execute(purge);
   pg::restore(before);
+  purge_leases(limit, tables, all);
   PG_RETURN_INT64(static_cast<int64>(purged));
 }
 

@@ -2,6 +2,9 @@
 
 #include "load.h"
 
+#include "run_table.h"
+#include "server_life.h"
+#include "session.h"
 #include "settings.h"
 
 extern "C" {
@@ -14,6 +17,7 @@ namespace {
 
 bool enabled = true;
 bool is_overturning = false;
+int restart_grace_ms = 60000;
 
 enum LateFinishSetting : int { kTable = 0, kKeepSetting, kAcceptSetting, kRejectSetting };
 int late_finish = kTable;
@@ -39,6 +43,8 @@ std::optional<core::LateFinish> late_finish_override() {
   }
 }
 
+core::Micros restart_grace() { return static_cast<core::Micros>(restart_grace_ms) * 1000; }
+
 bool overturning() { return is_overturning; }
 
 void begin_overturning() {
@@ -58,6 +64,13 @@ void _PG_init(void) {
   DefineCustomBoolVariable(kOverturning, "Is on while overturn_reap() writes its row.", nullptr, &is_overturning, false,
                            PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, nullptr, nullptr,
                            nullptr);
+  DefineCustomIntVariable("emag_sync_guard.restart_grace",
+                          "Sets how long after a start of the server runs are believed without a new sign of life.",
+                          "A crash restart and a promotion are such starts. Workers that come back within it keep their runs.",
+                          &restart_grace_ms, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  run_table_load();
+  session_load();
   MarkGUCPrefixReserved("emag_sync_guard");
   settings_load();
+  server_life_load();
 }

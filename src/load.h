@@ -11,6 +11,9 @@ bool guard_enabled();
 /// emag_sync_guard.late_finish of this session or transaction, which stands in for the tables' own; absent: not set.
 std::optional<core::LateFinish> late_finish_override();
 
+/// emag_sync_guard.restart_grace: how long after a start of the server what was known before it is believed.
+core::Micros restart_grace();
+
 /// True while overturn_reap writes its row: the triggers then let the status through.
 bool overturning();
 

@@ -6,6 +6,7 @@
 #include "pg/rows.h"
 #include "pg/spi.h"
 #include "runs.h"
+#include "worker.h"
 
 /// live_runs(): every run in a live status that the caller may see, with its verdict; tables in the order of their
 /// names, runs oldest first.
@@ -31,8 +32,12 @@ Datum percent(const Run &run, bool *is_null) {
                              Int32GetDatum(-1));
 }
 
+const char *lease_name(const Run &run) {
+  if (run.token == 0) return nullptr;
+  return run.evidence.lease.kind == core::LeaseKind::kSessionBound ? "session" : "heartbeat";
+}
+
 void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros now) {
-  char why[160];
   const auto last_sign = core::last_sign_of_life(run.evidence);
   bool no_percent;
   const Datum how_far = percent(run, &no_percent);
@@ -49,8 +54,11 @@ void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros
       .add(how_far, no_percent)
       .add_text(core::verdict_name(run.judgement.verdict))
       .add_bool(run.judgement.dead())
-      .add_text(core::describe(run.judgement, why, sizeof why))
+      .add_text(why_of(run))
       .add_span(run.judgement.limit)
+      .add_bool(run.uncommitted)
+      .add_text(lease_name(run))
+      .add_text(run.worker)
       .put();
 }
 
@@ -182,9 +190,13 @@ void put_recent(pg::Rows &rows, const Guarded &g, const RecentRun &run) {
 static Datum live_runs(FunctionCallInfo fcinfo) {
   pg::Rows rows(fcinfo);
   const core::Question question = question_now();
-  each_readable_table([&rows, &question](const Guarded &g) {
+  const Oid caller = GetUserId();
+  ask_again();
+  each_readable_table([&rows, &question, caller](const Guarded &g) {
     rows.drop_unfinished();
-    const Runs runs = read_runs(g, RunFilter{}, question);
+    RunFilter filter;
+    filter.uncommitted = sees_uncommitted(g, caller);
+    const Runs runs = read_runs(g, filter, question);
     for (int i = 0; i < runs.count; ++i) put_live_run(rows, g, runs.items[i], question.now);
   });
   return 0;

@@ -83,8 +83,10 @@ const char *text_of(Jsonb *json) {
   return json == nullptr ? nullptr : JsonbToCString(nullptr, &json->root, static_cast<int>(VARSIZE(json)));
 }
 
-void count_live(const Guarded &g, const core::Question &question, Tallies &tallies) {
-  const Runs runs = read_runs(g, RunFilter{}, question);
+void count_live(const Guarded &g, const core::Question &question, Oid caller, Tallies &tallies) {
+  RunFilter filter;
+  filter.uncommitted = sees_uncommitted(g, caller);
+  const Runs runs = read_runs(g, filter, question);
   for (int i = 0; i < runs.count; ++i) {
     const Run &run = runs.items[i];
     Tally &tally = tallies.append(text_of(scope_json(g, run.scope)));
@@ -192,7 +194,7 @@ static Datum scope_counts(FunctionCallInfo fcinfo) {
   each_readable_table([&rows, &question, caller](const Guarded &g) {
     rows.drop_unfinished();
     Tallies tallies;
-    count_live(g, question, tallies);
+    count_live(g, question, caller, tallies);
     count_ended(g, question.now, tallies);
     count_reaped(g, question.now, check_enable_rls(g.table, caller, true) == RLS_ENABLED, tallies);
     if (tallies.count == 0) return;

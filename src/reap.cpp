@@ -8,12 +8,23 @@
 
 #include "errors.h"
 #include "journal.h"
+#include "leases.h"
 #include "load.h"
 #include "pg/boundary.h"
 #include "reap_runs.h"
+#include "worker.h"
 
 namespace esg {
 namespace {
+
+/// The dead ones among them, at most `most`.
+Runs dead_of(Runs runs, int64 most) {
+  int kept = 0;
+  for (int i = 0; i < runs.count && kept < most; ++i)
+    if (runs.items[i].judgement.dead()) runs.items[kept++] = runs.items[i];
+  runs.count = kept;
+  return runs;
+}
 
 /// How long a reaping waits for the lock of one table.
 constexpr core::Micros kTableLockWait = core::kSecond / 10;
@@ -30,13 +41,58 @@ bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
   return false;
 }
 
-void reap_table(const Guarded &g, const ReapCall &call, Tally *tally) {
+/// Puts right what memory and leases still say of runs that are live no more: triggers were off, the table was truncated, the
+/// row of a lease was locked when its run ended. `live` are all live rows, read after both.
+void settle(const Guarded &g, const Runs &live, const TrackedRuns &tracked, const Leases &leases) {
+  HASHCTL control;
+  memset(&control, 0, sizeof control);
+  control.keysize = sizeof(uint64);
+  control.entrysize = sizeof(uint64);
+  control.hcxt = CurrentMemoryContext;
+  HTAB *known =
+      hash_create("emag_sync_guard live runs", Max(live.count, 16), &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+  for (int i = 0; i < live.count; ++i) {
+    const RunId id = run_id(g.table, live.items[i].key);
+    (void)hash_search(known, &id.key_hash, HASH_ENTER, nullptr);
+  }
+  auto *has_row = static_cast<bool *>(palloc(sizeof(bool) * Max(tracked.count, 1)));
+  for (int i = 0; i < tracked.count; ++i)
+    has_row[i] = hash_search(known, &tracked.items[i].id.key_hash, HASH_FIND, nullptr) != nullptr;
+  forget_rowless(tracked, has_row);
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(leases.count, 1)));
+  int count = 0;
+  for (int i = 0; i < leases.count; ++i) {
+    const RunId id = run_id(g.table, leases.items[i].key);
+    if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr) keys[count++] = leases.items[i].key;
+  }
+  if (count > 0) end_leases(g, pg::text_array(keys, count), "finished");
+  hash_destroy(known);
+}
+
+/// The dead ones among the live runs that the filter finds; with one that leaves nothing out, the rest is settled on the way.
+Runs candidates(const Guarded &g, const ReapCall &call, RunFilter filter) {
+  const bool all = filter.keys == 0 && filter.scope_condition == nullptr && !filter.exclusive_statuses;
+  const bool settling = all && !only_observed(g) && !row_security_applies(g);
+  TrackedRuns tracked;
+  Leases leases;
+  if (settling) {
+    filter.tracked = &tracked;
+    leases = open_leases(g, 0);
+  }
+  const pg::Identity before = work_as(g);
+  Runs runs = read_runs(g, filter, call.question);
+  pg::restore(before);
+  if (settling) settle(g, runs, tracked, leases);
+  return dead_of(runs, PG_INT64_MAX);
+}
+
+void reap_table(const Guarded &g, const ReapCall &call, const RunFilter &filter, Tally *tally) {
   const bool observing = only_observed(g);
   if (!lock_for_reaping(g, observing ? AccessShareLock : RowExclusiveLock)) return;
   const MemoryContext context =
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
   const MemoryContext caller = MemoryContextSwitchTo(context);
-  const Runs dead = dead_runs(g, call.question, PG_INT64_MAX);
+  const Runs dead = candidates(g, call, filter);
   if (observing) observe(g, call, dead, tally);
   else reap_dead(g, call, dead, tally);
   MemoryContextSwitchTo(caller);
@@ -106,13 +162,9 @@ ReapCall reap_call(FunctionCallInfo fcinfo, int older_than, int even_if_alive, i
 
 Runs dead_runs(const Guarded &g, const core::Question &question, int64 max_runs) {
   const pg::Identity before = work_as(g);
-  Runs runs = read_runs(g, RunFilter{}, question);
+  const Runs runs = read_runs(g, RunFilter{}, question);
   pg::restore(before);
-  int kept = 0;
-  for (int i = 0; i < runs.count && kept < max_runs; ++i)
-    if (runs.items[i].judgement.dead()) runs.items[kept++] = runs.items[i];
-  runs.count = kept;
-  return runs;
+  return dead_of(runs, max_runs);
 }
 
 bool only_observed(const Guarded &g) {
@@ -142,6 +194,19 @@ namespace {
 /// A reaping is under way in this session: a trigger that it fires must not begin another, for each run once more.
 bool reaping = false;
 
+/// Does `work` as a reaping.
+template <typename Work>
+int64 as_reaping(const Work &work) {
+  volatile int64 reaped = 0;
+  reaping = true;
+  PG_TRY();
+  { reaped = work(); }
+  PG_FINALLY();
+  { reaping = false; }
+  PG_END_TRY();
+  return reaped;
+}
+
 int64 reap_tables(Oid relation, const ReapCall &call) {
   const int level = limit_lock_waits(kTableLockWait);
   Tally tally;
@@ -159,11 +224,11 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
     if (!ready_to_reap(g, call.question.now)) continue;
     if (tally.reaped >= call.max_runs && !only_observed(g)) continue;
     if (OidIsValid(relation)) {
-      reap_table(g, call, &tally);
+      reap_table(g, call, RunFilter{}, &tally);
       continue;
     }
     const Tally until_here = tally;
-    const ErrorData *error = pg::try_in_subtransaction([&] { reap_table(g, call, &tally); });
+    const ErrorData *error = pg::try_in_subtransaction([&] { reap_table(g, call, RunFilter{}, &tally); });
     if (error == nullptr) continue;
     tally = until_here;
     ereport(WARNING, errcode(error->sqlerrcode), errmsg("could not reap table %s: %s", g.name, error->message),
@@ -181,6 +246,18 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
 
 }  // namespace
 
+int64 reap_these(const Guarded &g, const ReapCall &call, const RunFilter &filter) {
+  if (!may_reap(g)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(g.table));
+  if (!guard_enabled() || reaping) return 0;
+  return as_reaping([&] {
+    const int level = limit_lock_waits(kTableLockWait);
+    Tally tally;
+    reap_table(g, call, filter, &tally);
+    AtEOXact_GUC(false, level);
+    return tally.reaped;
+  });
+}
+
 static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
   const ReapCall call = reap_call(fcinfo, 0, 2, 3);
   const Oid relation = relation_argument(fcinfo, 1);
@@ -191,14 +268,8 @@ static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
                             : errmsg("nothing is reaped: emag_sync_guard.enabled is off"));
     PG_RETURN_INT64(0);
   }
-  volatile int64 reaped = 0;
-  reaping = true;
-  PG_TRY();
-  { reaped = reap_tables(relation, call); }
-  PG_FINALLY();
-  { reaping = false; }
-  PG_END_TRY();
-  PG_RETURN_INT64(reaped);
+  ask_again();
+  PG_RETURN_INT64(as_reaping([&] { return reap_tables(relation, call); }));
 }
 
 static Datum stale_syncs(FunctionCallInfo fcinfo) {

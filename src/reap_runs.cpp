@@ -11,9 +11,11 @@
 
 #include "closing.h"
 #include "journal.h"
+#include "liveness.h"
 #include "locks.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
+#include "worker.h"
 
 namespace esg {
 namespace {
@@ -63,6 +65,24 @@ char *closing_statement(const Guarded &g) {
       from_item(g), closing_assignments(g, "$1", "v.message", "v.duration"), column_ref(g.status));
 }
 
+void end_leases_of(const Guarded &g, const Run *const *runs, int count) {
+  auto **leased = static_cast<const Run **>(palloc(sizeof(Run *) * Max(count, 1)));
+  int leases = 0;
+  for (int i = 0; i < count; ++i)
+    if (runs[i]->token != 0) leased[leases++] = runs[i];
+  if (leases > 0) end_leases(g, keys_of(leased, leases), "reaped");
+}
+
+/// Whether a locked run is still there to be closed: its worker is not just committing, and gave no sign since it was judged.
+/// From here on a fence waits, and a heartbeat finds the run closed when this transaction has committed.
+bool keep_from_worker(const Guarded &g, const Run &run, int *fenced) {
+  if (run.token != 0 && !lock_out_fence(run.token)) {
+    ++*fenced;
+    return false;
+  }
+  return track_closing(g.table, run.key, run.memory);
+}
+
 /// Closes locked, dead runs: the UPDATE as the owner or the caller, the journal as the extension's owner. Raises where
 /// the table's own triggers kept a run from being closed.
 void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int count) {
@@ -84,6 +104,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
       .add(TEXTARRAYOID, pg::text_array(reasons, count))
       .add(TEXTARRAYOID, pg::text_array(durations, count));
 
+  end_leases_of(g, runs, count);
   const pg::Identity before = work_as(g, pg::Access::kWrite);
   const MemoryContext context = CurrentMemoryContext;
   pg::spi_begin();
@@ -126,8 +147,10 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
 
   Outcome outcome;
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
+  int fenced = 0;
   for (int i = 0; i < locked.count; ++i)
-    if (locked.items[i].judgement.dead()) dead[outcome.closed++] = &locked.items[i];
+    if (locked.items[i].judgement.dead() && keep_from_worker(g, locked.items[i], &fenced))
+      dead[outcome.closed++] = &locked.items[i];
   if (locked.count < count) {
     // Some are not here: ended meanwhile, or locked by others. Those that still stand as dead are the locked ones.
     filter.lock = false;
@@ -135,8 +158,9 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
     before = work_as(g);
     const Runs standing = read_runs(g, filter, call.question);
     pg::restore(before);
-    outcome.locked = Max(count_dead(standing) - outcome.closed, 0);
+    outcome.locked = Max(count_dead(standing) - outcome.closed - fenced, 0);
   }
+  outcome.locked += fenced;
   if (outcome.closed > 0) close_runs(g, call, dead, outcome.closed);
   return outcome;
 }
@@ -194,6 +218,8 @@ void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *ca
   if (given_up(*tally)) return leave(count, tally);
   ++tally->failed;
   ++tally->failed_in_a_row;
+  if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && GetUserId() != g.owner && have_memory())
+    tally->hand_over = true;
   ereport(
       WARNING, errcode(error->sqlerrcode),
       errmsg("could not close run %s of table %s: %s", candidates[0]->key, g.name, error->message),
@@ -259,6 +285,11 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
                tally->left - left_before, g.name),
         errhint("See the warnings before this one; the view sync_guard.stuck_syncs shows the runs."));
   tally->failed_in_a_row = 0;
+  if (!tally->hand_over) return;
+  // What a stranger may not run in the owner's name, a worker of the owner's may.
+  request_worker(MyDatabaseId, g.owner, true);
+  ereport(NOTICE, errmsg("what could not be closed of table %s is handed to a background worker of its owner", g.name));
+  tally->hand_over = false;
 }
 
 void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *tally) {

@@ -13,6 +13,7 @@ struct Tally {
   int64 failed = 0;
   int failed_in_a_row = 0;
   int64 left = 0;           ///< of failed: not tried alone
+  bool hand_over = false;   ///< some could not be closed in the owner's name by who is not he
   core::Micros waited = 0;  ///< in tries that ended because a lock was not to be had
 };
 

@@ -3,7 +3,7 @@
 
 #include "runs.h"
 
-#include "errors.h"
+#include "liveness.h"
 #include "pg/spi.h"
 
 namespace esg {
@@ -47,11 +47,90 @@ Run make_run(const Guarded &g, uint64 number, MemoryContext context) {
   return run;
 }
 
-void judge_run(const Guarded &g, const core::Question &question, Run *run) {
-  run->evidence.started = run->started;
-  run->evidence.last_sign = run->active;
+void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Question &question, Run *run) {
+  add_evidence(g, knowledge, run);
   run->limits = core::resolve_limits(run->scope, g.limits, g.scope_limits, g.scope_limit_count);
   run->judgement = core::judge(run->evidence, run->limits, question);
+}
+
+// ---- runs that only memory knows ------------------------------------------------------------------------------------
+
+/// A run of an open transaction as memory has it; its strings are those of the entry's copy.
+Run run_from_memory(const Tracked &entry) {
+  Run run{};
+  ItemPointerSetInvalid(&run.ctid);
+  run.key = entry.key;
+  run.status = entry.status;
+  if (entry.has_started) run.started = entry.started;
+  if (entry.has_done) run.done = entry.done;
+  if (entry.has_total) run.total = entry.total;
+  run.scope.count = entry.scope_count;
+  const char *text = entry.scope_text;
+  for (int i = 0; i < entry.scope_count; ++i) {
+    if (!entry.scope_null[i]) run.scope.values[i] = std::string_view(text);
+    text += strlen(text) + 1;
+  }
+  run.uncommitted = true;
+  run.writer_pid = BackendPidGetProc(entry.writer_pid) == nullptr ? 0 : entry.writer_pid;
+  run.memory = &entry;
+  return run;
+}
+
+/// Whether the entry's scope is the one asked for. A value that memory has not in full is told by its hash.
+bool in_scope(const Guarded &g, const RunFilter &filter, const Tracked &entry, const core::Scope &scope) {
+  if (filter.scope == nullptr) return true;
+  for (int i = 0; i < filter.scope->count && i < entry.scope_count; ++i) {
+    if (filter.any != nullptr && filter.any[i]) continue;
+    const core::ScopeValue &asked = filter.scope->values[i];
+    if (scope_hash(asked) == entry.scope_hashes[i]) continue;
+    if (!filter.overlaps || !core::overlap(i, asked, scope.values[i], g.overlaps, g.overlap_count)) return false;
+  }
+  return true;
+}
+
+bool is_wanted_status(const Guarded &g, const RunFilter &filter, const char *status) {
+  if (filter.any_status) return true;
+  if (!filter.exclusive_statuses) return g.is_live(status);
+  for (int i = 0; i < g.exclusive_count; ++i)
+    if (strcmp(g.exclusive_statuses[i], status) == 0) return true;
+  return false;
+}
+
+bool is_wanted_key(Datum keys, const char *key) {
+  if (keys == 0) return true;
+  Datum *items;
+  bool *nulls;
+  int count;
+  deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
+  for (int i = 0; i < count; ++i)
+    if (!nulls[i] && strcmp(TextDatumGetCString(items[i]), key) == 0) return true;
+  return false;
+}
+
+bool has_key(const Runs &runs, const char *key) {
+  for (int i = 0; i < runs.count; ++i)
+    if (strcmp(runs.items[i].key, key) == 0) return true;
+  return false;
+}
+
+/// Appends the runs whose transactions are open. Those that have committed since memory was read are in `ended`, for a second
+/// look at the rows.
+void append_uncommitted(const Guarded &g, const RunFilter &filter, const Knowledge &knowledge,
+                        const core::Question &question, Runs *runs, List **ended) {
+  const int rows = runs->count;
+  for (int i = 0; i < knowledge.tracked.count; ++i) {
+    const Tracked &entry = knowledge.tracked.items[i];
+    if (!entry.uncommitted() || !is_wanted_status(g, filter, entry.status) || !is_wanted_key(filter.keys, entry.key))
+      continue;
+    Run run = run_from_memory(entry);
+    if (!in_scope(g, filter, entry, run.scope) || has_key({runs->items, rows}, run.key)) continue;
+    if (!is_still_open(entry)) {
+      *ended = lappend(*ended, const_cast<char *>(run.key));
+      continue;
+    }
+    judge_run(g, knowledge, question, &run);
+    runs->items[runs->count++] = run;
+  }
 }
 
 /// Oldest first; runs without a start come last.
@@ -65,46 +144,17 @@ int by_start(const void *a, const void *b) {
 
 const char *type_name(Oid type) { return pg::type_sql(type); }
 
-void append_json_field(StringInfo json, const char *name) {
-  if (json->len > 1) appendStringInfoString(json, ", ");
-  escape_json(json, name);
-  appendStringInfoString(json, ": ");
-}
-
-void append_instant(StringInfo json, const char *name, const std::optional<core::Micros> &instant) {
-  append_json_field(json, name);
-  if (instant) escape_json(json, iso_utc(*instant));
-  else appendStringInfoString(json, "null");
-}
-
-int64 absolute(int64 value) { return value < 0 ? -value : value; }
-
-/// A span in seconds, to the millisecond.
-void append_seconds(StringInfo json, const char *name, const std::optional<core::Micros> &span) {
-  append_json_field(json, name);
-  if (!span) return appendStringInfoString(json, "null");
-  const int64 ms = *span / 1000;
-  appendStringInfo(json, "%s" INT64_FORMAT ".%03d", ms < 0 ? "-" : "", absolute(ms / 1000),
-                   static_cast<int>(absolute(ms % 1000)));
-}
-
-Jsonb *parse_jsonb(const char *text) { return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text))); }
-
 }  // namespace
+
+bool sees_uncommitted(const Guarded &g, Oid caller) { return check_enable_rls(g.table, caller, true) != RLS_ENABLED; }
 
 core::Question question_now() {
   core::Question question;
   question.now = GetCurrentTimestamp();
+  // What the primary has done since is not here yet: by the clock a run would seem silent that is not.
+  if (RecoveryInProgress())
+    if (const TimestampTz replayed = GetLatestXTime(); replayed != 0) question.now = replayed;
   return question;
-}
-
-char *iso_utc(core::Micros instant) {
-  struct pg_tm tm;
-  fsec_t fsec;
-  int offset;
-  if (timestamp2tm(instant, &offset, &tm, &fsec, nullptr, pg_tzset("UTC")) != 0) return pstrdup("out of range");
-  return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                  tm.tm_sec, static_cast<int>(fsec));
 }
 
 char *from_item(const Guarded &g) { return psprintf("%s%s AS t", g.partitioned ? "" : "ONLY ", g.name); }
@@ -174,80 +224,66 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
   return sql.data;
 }
 
-Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question) {
+namespace {
+
+/// Room for this many runs.
+Run *allocate_runs(MemoryContext context, uint64 count) {
+  return static_cast<Run *>(
+      MemoryContextAllocExtended(context, Max(count, 1) * sizeof(Run), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+}
+
+/// The rows that the filter finds, not judged yet. Leaves room for `further` runs.
+Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement statement(runs_query(g, filter));
   if (filter.keys != 0) statement.add(TEXTARRAYOID, filter.keys);
   pg::spi_begin();
   const uint64 rows = pg::spi_run(statement, filter.lock ? pg::Access::kWrite : pg::Access::kRead);
   Runs runs;
-  runs.items = static_cast<Run *>(
-      MemoryContextAllocExtended(context, Max(rows, 1) * sizeof(Run), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+  runs.items = allocate_runs(context, rows + further);
   for (uint64 i = 0; i < rows; ++i) {
     CHECK_FOR_INTERRUPTS();
-    Run *run = &runs.items[runs.count];
-    *run = make_run(g, i, context);
-    if (run->key == nullptr) continue;  // a row without a key is no run: nothing could name it
-    judge_run(g, question, run);
-    ++runs.count;
+    runs.items[runs.count] = make_run(g, i, context);
+    // A row without a key is no run: nothing could name it.
+    if (runs.items[runs.count].key != nullptr) ++runs.count;
   }
   pg::spi_end();
-  qsort(runs.items, runs.count, sizeof(Run), by_start);
   return runs;
 }
 
-Jsonb *scope_json(const Guarded &g, const core::Scope &scope) {
-  if (g.scope_count == 0) return nullptr;
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '{');
-  for (int i = 0; i < g.scope_count; ++i) {
-    append_json_field(&json, g.scope[i].name);
-    if (scope.values[i]) escape_json(&json, scope.values[i]->data());
-    else appendStringInfoString(&json, "null");
+/// The rows of runs whose transactions ended between the look into memory and the rows' snapshot.
+void read_again(const Guarded &g, RunFilter filter, const List *keys, const Knowledge &knowledge,
+                const core::Question &question, Runs *runs) {
+  auto **texts = static_cast<const char **>(palloc(sizeof(char *) * list_length(keys)));
+  for (int i = 0; i < list_length(keys); ++i) texts[i] = static_cast<const char *>(list_nth(keys, i));
+  filter.keys = pg::text_array(texts, list_length(keys));
+  const Runs found = read_rows(g, filter, 0);
+  for (int i = 0; i < found.count; ++i) {
+    Run *run = &runs->items[runs->count++];
+    *run = found.items[i];
+    judge_run(g, knowledge, question, run);
   }
-  appendStringInfoChar(&json, '}');
-  return parse_jsonb(json.data);
 }
 
-Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &question) {
-  const auto since = [&question](const std::optional<core::Micros> &instant) -> std::optional<core::Micros> {
-    if (!instant) return std::nullopt;
-    return question.now - *instant;
-  };
-  const auto last_sign = core::last_sign_of_life(run.evidence);
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '{');
-  append_json_field(&json, "status");
-  escape_json(&json, run.status);
-  append_instant(&json, "judged_at", question.now);
-  append_instant(&json, "started_at", run.started);
-  append_seconds(&json, "age_seconds", since(run.started));
-  append_instant(&json, "last_sign_of_life", last_sign);
-  append_seconds(&json, "silence_seconds", since(last_sign));
-  if (g.done.exists()) {
-    append_json_field(&json, "done");
-    if (run.done) appendStringInfo(&json, INT64_FORMAT, *run.done);
-    else appendStringInfoString(&json, "null");
-  }
-  if (g.total.exists()) {
-    append_json_field(&json, "total");
-    if (run.total) appendStringInfo(&json, INT64_FORMAT, *run.total);
-    else appendStringInfoString(&json, "null");
-  }
-  append_json_field(&json, "rule");
-  appendStringInfo(&json, "%d", run.judgement.rule);
-  append_seconds(&json, "measured_seconds", run.judgement.measured);
-  append_seconds(&json, "limit_seconds", run.judgement.limit);
-  appendStringInfoChar(&json, '}');
-  return parse_jsonb(json.data);
-}
+}  // namespace
 
-char *reason_of(const Guarded &g, const Run &run) {
-  char words[160];
-  core::describe(run.judgement, words, sizeof words);
-  return psprintf("%s: %s", core::default_reason(g.done.exists() ? run.done : std::nullopt), words);
+Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question) {
+  Knowledge knowledge;
+  // Readers look into memory before they take the rows' snapshot, so that a run which commits meanwhile is seen in one of the
+  // two. Who locks rows looks after it: what came before his lock must count.
+  if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
+  const bool uncommitted = filter.uncommitted && !filter.lock;
+  Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count * 2 : 0);
+  if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
+  for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
+  if (uncommitted) {
+    List *ended = NIL;
+    append_uncommitted(g, filter, knowledge, question, &runs, &ended);
+    if (ended != NIL) read_again(g, filter, ended, knowledge, question, &runs);
+  }
+  qsort(runs.items, runs.count, sizeof(Run), by_start);
+  if (filter.tracked != nullptr) *filter.tracked = knowledge.tracked;
+  return runs;
 }
 
 }  // namespace esg

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "rights.h"
+#include "run_table.h"
 #include "settings.h"
 
 namespace esg {
@@ -21,6 +22,14 @@ struct Run {
   core::Limits limits;
   core::Judgement judgement;
   const char *row;  ///< the row as JSON text, where asked for
+
+  bool uncommitted;       ///< known from memory alone: its writer's transaction is still open; there is no ctid, no row
+  int writer_pid;         ///< uncommitted: of that transaction's session, 0 where it was prepared
+  int64 token;            ///< of its open lease; 0: none
+  const char *worker;     ///< of its lease; null: none named
+  bool lease_unknown;     ///< on a standby: it has a lease, and only the primary knows of its signs of life
+  int fence_pid;          ///< of the session whose transaction fences it; -1: a prepared one, 0: none
+  const Tracked *memory;  ///< its entry, as copied before it was judged; null: none
 };
 
 struct Runs {
@@ -37,6 +46,12 @@ struct RunFilter {
   bool exclusive_statuses = false;  ///< only those in which a run excludes others
   bool with_row = false;
   const char *scope_condition = nullptr;  ///< further SQL condition on alias t, values quoted by the caller
+  /// Also the runs of open transactions, which only memory knows. Where row security applies to the caller there are none.
+  bool uncommitted = false;
+  const core::Scope *scope = nullptr;  ///< with uncommitted: what scope_condition says, for runs in memory; null: all
+  const bool *any = nullptr;           ///< with scope: columns that are not looked at (may be null)
+  bool overlaps = false;               ///< with scope: values that overlap count too
+  TrackedRuns *tracked = nullptr;      ///< gets what memory had of the table
 };
 
 /// The statement by which read_runs finds runs; people may EXPLAIN it.
@@ -45,7 +60,11 @@ char *runs_query(const Guarded &g, const RunFilter &filter);
 /// Reads and judges runs, oldest first, into the current memory context. Works with the rights in force (see work_as).
 Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question);
 
-/// The question a call without arguments asks: the clock, read now.
+/// Whether a caller may be shown runs of open transactions: row security, which cannot be asked of them, does not apply to him.
+bool sees_uncommitted(const Guarded &g, Oid caller);
+
+/// The question a call without arguments asks: the clock, read now; on a standby what has been replayed is judged by the time
+/// of the last transaction replayed.
 core::Question question_now();
 
 /// A scope as a jsonb object of texts; NULL-safe. Null where the table has no scope columns.
@@ -53,6 +72,9 @@ Jsonb *scope_json(const Guarded &g, const core::Scope &scope);
 
 /// What is known of a run, as a jsonb object for journal and people.
 Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &question);
+
+/// The verdict in words, with what only this server knows: whose transaction is open, that this is a standby.
+char *why_of(const Run &run);
 
 /// "Sync interrupted …: silent: no sign of life for …": the text written into a reaped row.
 char *reason_of(const Guarded &g, const Run &run);

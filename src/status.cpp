@@ -10,10 +10,28 @@
 namespace esg {
 namespace {
 
-/// Live runs that are not dead, of those that match `condition` (null: all).
-Runs alive_runs(const Guarded &g, const char *condition, const core::Question &question) {
+/// Which runs a call is about: a scope, or part of one.
+struct Asked {
+  core::Scope scope;
+  bool any[core::kMaxScopeColumns];  ///< columns that are not looked at
+  bool overlaps = false;             ///< values that overlap count too
+  const char *condition = nullptr;   ///< the same for rows; null: all runs
+};
+
+RunFilter filter_of(const Asked &asked) {
   RunFilter filter;
-  filter.scope_condition = condition;
+  filter.scope_condition = asked.condition;
+  if (asked.condition == nullptr) return filter;
+  filter.scope = &asked.scope;
+  filter.any = asked.any;
+  filter.overlaps = asked.overlaps;
+  return filter;
+}
+
+/// Live runs that are not dead, of those asked for; those of open transactions too.
+Runs alive_runs(const Guarded &g, const Asked &asked, const core::Question &question) {
+  RunFilter filter = filter_of(asked);
+  filter.uncommitted = sees_uncommitted(g, GetUserId());
   const pg::Identity before = work_as(g);
   Runs runs = read_runs(g, filter, question);
   pg::restore(before);
@@ -24,11 +42,19 @@ Runs alive_runs(const Guarded &g, const char *condition, const core::Question &q
   return runs;
 }
 
-/// The condition that the first scope column has this value; ERROR SY006 for what is meant for scope_is_running.
-char *first_scope_condition(const Guarded &g, const char *value) {
-  return psprintf("%s::pg_catalog.text OPERATOR(pg_catalog.=) %s", column_ref(g.scope[0]), quote_literal_cstr(value));
+/// Runs whose first scope column has this value; null: all.
+Asked asked_by_value(const Guarded &g, const char *value) {
+  Asked asked;
+  if (value == nullptr) return asked;
+  asked.condition =
+      psprintf("%s::pg_catalog.text OPERATOR(pg_catalog.=) %s", column_ref(g.scope[0]), quote_literal_cstr(value));
+  asked.scope.count = g.scope_count;
+  asked.scope.values[0] = std::string_view(value);
+  for (int i = 0; i < g.scope_count; ++i) asked.any[i] = i > 0;
+  return asked;
 }
 
+/// The argument scope_value. ERROR SY006 for what is meant for scope_is_running.
 char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
   if (PG_ARGISNULL(argument)) return nullptr;
   char *value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
@@ -110,8 +136,8 @@ bool is_counter(const Guarded &g, const Column &column) {
   return true;
 }
 
-void append_json_column(StringInfo list, const Column &column) {
-  appendStringInfo(list, "%s%s, %s", list->len == 0 ? "" : ", ", quote_literal_cstr(column.name), column_ref(column));
+void append_json_column(StringInfo list, const Column &column, const char *value) {
+  appendStringInfo(list, "%s%s, %s", list->len == 0 ? "" : ", ", quote_literal_cstr(column.name), value);
 }
 
 bool contains(const Column *columns, int count, const Column &column) {
@@ -124,24 +150,37 @@ bool contains(const Column *columns, int count, const Column &column) {
 char *recent_columns(const Guarded &g) {
   StringInfoData list;
   initStringInfo(&list);
-  for (int i = 0; i < g.summary_count; ++i) append_json_column(&list, g.summary[i]);
+  for (int i = 0; i < g.summary_count; ++i) append_json_column(&list, g.summary[i], column_ref(g.summary[i]));
   return list.data;
 }
 
-/// The same for current_sync: key, what of the summary is known while the run works, start, total and done.
-char *current_columns(const Guarded &g) {
+/// The same for current_sync: key, what of the summary is known while the run works, start, total and done; each with the SQL
+/// that `value_of` gives for it.
+template <typename ValueOf>
+char *current_columns(const Guarded &g, const ValueOf &value_of) {
   StringInfoData list;
   initStringInfo(&list);
-  append_json_column(&list, g.key);
+  append_json_column(&list, g.key, value_of(g.key));
   for (int i = 0; i < g.summary_count; ++i) {
     const Column &column = g.summary[i];
     const bool of_the_end = is_one_of(column, g.end, g.duration) || is_one_of(column, g.status, g.error);
     const bool added_anyway = is_one_of(column, g.start, g.key) || is_one_of(column, g.total, g.done);
-    if (!of_the_end && !added_anyway && !is_counter(g, column)) append_json_column(&list, column);
+    if (!of_the_end && !added_anyway && !is_counter(g, column)) append_json_column(&list, column, value_of(column));
   }
   for (const Column *column : {&g.start, &g.total, &g.done})
-    if (column->exists()) append_json_column(&list, *column);
+    if (column->exists()) append_json_column(&list, *column, value_of(*column));
   return list.data;
+}
+
+/// A column's value for current_sync: the row's, but for progress of which heartbeats have told more.
+auto value_from_row(const Guarded &g, const Run &run) {
+  return [&g, &run](const Column &column) -> const char * {
+    if (run.memory != nullptr && run.memory->has_done && column.attno == g.done.attno && run.done)
+      return psprintf(INT64_FORMAT "::pg_catalog.int8", *run.done);
+    if (run.memory != nullptr && run.memory->has_total && column.attno == g.total.attno && run.total)
+      return psprintf(INT64_FORMAT "::pg_catalog.int8", *run.total);
+    return column_ref(column);
+  };
 }
 
 /// A run for the JSON: when it started, and what is shown of it.
@@ -185,19 +224,18 @@ const char *relation_field(const Guarded &g, bool several) {
   return several ? psprintf("'relation', %s, ", quote_literal_cstr(g.name)) : "";
 }
 
-/// The key of the newest of these runs, as a one-element text[]; 0 where there is none.
-Datum newest_key(const Runs &runs) {
+/// The newest of these runs; null where there is none.
+const Run *newest_of(const Runs &runs) {
   const Run *newest = nullptr;
   for (int i = 0; i < runs.count; ++i)
     if (newest == nullptr ||
         (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started)))
       newest = &runs.items[i];
-  return newest == nullptr ? Datum(0) : pg::text_array(&newest->key, 1);
+  return newest;
 }
 
-Datum dead_keys(const Guarded &g, const char *condition, const core::Question &question) {
-  RunFilter filter;
-  filter.scope_condition = condition;
+Datum dead_keys(const Guarded &g, const Asked &asked, const core::Question &question) {
+  const RunFilter filter = filter_of(asked);
   const pg::Identity before = work_as(g);
   const Runs runs = read_runs(g, filter, question);
   pg::restore(before);
@@ -208,23 +246,45 @@ Datum dead_keys(const Guarded &g, const char *condition, const core::Question &q
   return pg::text_array(keys, count);
 }
 
-/// The newest live run of the table for current_sync, appended to the list.
-List *collect_current(const Guarded &g, const char *condition, const core::Question &question, bool several,
-                      List *list) {
-  const Datum key = newest_key(alive_runs(g, condition, question));
-  if (key == 0) return list;
+/// A column's value in a run that only memory knows, as SQL; NULL for what memory does not hold.
+char *value_from_memory(const Guarded &g, const Run &run, const Column &column) {
+  const char *text = nullptr;
+  if (column.attno == g.key.attno) text = run.key;
+  else if (column.attno == g.done.attno && run.done) text = psprintf(INT64_FORMAT, *run.done);
+  else if (column.attno == g.total.attno && run.total) text = psprintf(INT64_FORMAT, *run.total);
+  else if (column.attno == g.start.attno && run.started)
+    text = OidOutputFunctionCall(column.type == TIMESTAMPTZOID ? F_TIMESTAMPTZ_OUT : F_TIMESTAMP_OUT,
+                                 column.type == TIMESTAMPTZOID ? TimestampTzGetDatum(*run.started)
+                                                               : TimestampGetDatum(to_naive(*run.started, g.zone)));
+  for (int i = 0; i < g.scope_count; ++i)
+    if (column.attno == g.scope[i].attno && run.scope.values[i]) text = run.scope.values[i]->data();
+  const char *type = pg::type_sql(column.type == VARCHAROID || column.type == BPCHAROID ? TEXTOID : column.type);
+  return text == nullptr ? psprintf("NULL::%s", type) : psprintf("%s::%s", quote_literal_cstr(text), type);
+}
+
+/// The newest live run of the table for current_sync, appended to the list. Of one that is not committed, what memory knows.
+List *collect_current(const Guarded &g, const Asked &asked, const core::Question &question, bool several, List *list) {
+  const Run *newest = newest_of(alive_runs(g, asked, question));
+  if (newest == nullptr) return list;
+  if (newest->uncommitted) {
+    pg::Statement statement(psprintf(
+        "SELECT $1, pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several),
+        current_columns(g, [&g, newest](const Column &column) { return value_from_memory(g, *newest, column); })));
+    statement.add(TIMESTAMPTZOID, TimestampTzGetDatum(newest->started.value_or(0)), !newest->started);
+    return collect(g, statement, list);
+  }
   pg::Statement statement(psprintf(
       "SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s WHERE %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)"
       " AND %s",
-      instant_sql(g, g.start), relation_field(g, several), current_columns(g), from_item(g), column_ref(g.key),
-      status_condition(g, g.live, g.live_count)));
-  statement.add(TEXTARRAYOID, key);
+      instant_sql(g, g.start), relation_field(g, several), current_columns(g, value_from_row(g, *newest)), from_item(g),
+      column_ref(g.key), status_condition(g, g.live, g.live_count)));
+  statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1));
   return collect(g, statement, list);
 }
 
 /// The newest `limit` runs of the table for recent_syncs, appended to the list. A dead run is not shown as running: its
 /// status is what closing it would write.
-List *collect_recent(const Guarded &g, const char *condition, const core::Question &question, int limit, bool several,
+List *collect_recent(const Guarded &g, const Asked &asked, const core::Question &question, int limit, bool several,
                      List *list) {
   if (limit == 0 || g.summary_count == 0) return list;
   const char *shown = psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g));
@@ -234,8 +294,8 @@ List *collect_recent(const Guarded &g, const char *condition, const core::Questi
         " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
         column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
   pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g),
-                                   newest_first_sql(g, condition)));
-  statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(g, condition, question));
+                                   newest_first_sql(g, asked.condition)));
+  statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(g, asked, question));
   return collect(g, statement, list);
 }
 
@@ -275,7 +335,7 @@ static Datum sync_is_running(FunctionCallInfo fcinfo) {
   const core::Question question = question_now();
   bool running = false;
   each_table(relation, scoped_tables(relation, value), [&](const Guarded &g) {
-    running = alive_runs(g, value == nullptr ? nullptr : first_scope_condition(g, value), question).count > 0;
+    running = alive_runs(g, asked_by_value(g, value), question).count > 0;
     return !running;
   });
   PG_RETURN_BOOL(running);
@@ -302,10 +362,11 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
             errhint("The view sync_guard.guarded_tables shows each table's scope_columns."));
   bool running = false;
   each_table(relation, scoped, [&](const Guarded &g) {
-    core::Scope asked;
-    bool open[core::kMaxScopeColumns];
-    (void)read_scope(g, object, &asked, open, &unknown);
-    running = alive_runs(g, overlap_condition(g, asked, open), question).count > 0;
+    Asked asked;
+    (void)read_scope(g, object, &asked.scope, asked.any, &unknown);
+    asked.condition = overlap_condition(g, asked.scope, asked.any);
+    asked.overlaps = true;
+    running = alive_runs(g, asked, question).count > 0;
     return !running;
   });
   PG_RETURN_BOOL(running);
@@ -324,9 +385,9 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   List *current = NIL;
   List *latest = NIL;
   each_table(relation, tables, [&](const Guarded &g) {
-    const char *condition = value == nullptr ? nullptr : first_scope_condition(g, value);
-    current = collect_current(g, condition, question, several, current);
-    latest = collect_recent(g, condition, question, recent, several, latest);
+    const Asked asked = asked_by_value(g, value);
+    current = collect_current(g, asked, question, several, current);
+    latest = collect_recent(g, asked, question, recent, several, latest);
     return true;
   });
   list_sort(current, newest_first);

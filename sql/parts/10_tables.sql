@@ -80,13 +80,44 @@ CREATE INDEX journal_at ON sync_guard.journal (at);
 COMMENT ON TABLE sync_guard.journal IS 'append-only: every run the guard reaped (or, observing, would have), and what became of it; read through the view reaped_syncs';
 COMMENT ON COLUMN sync_guard.journal.event IS 'reaped, would_reap (observe mode); late_finish, retried, overturned tell what happened to a run afterwards';
 COMMENT ON COLUMN sync_guard.journal.reaping IS 'id of the reaped or would_reap line that this line marks; NULL where the guard had not closed the run';
-COMMENT ON COLUMN sync_guard.journal.path IS 'what closed it: call, pg_cron, trigger';
+COMMENT ON COLUMN sync_guard.journal.path IS 'what closed it: call, pg_cron, start_sync, worker_started, worker (at the end of a session); trigger for what a writer did';
 COMMENT ON COLUMN sync_guard.journal.run IS 'the row as it was before; a string of its JSON where jsonb cannot hold that';
 COMMENT ON COLUMN sync_guard.journal.wanted IS 'late finish: the row as the writer wanted it';
 COMMENT ON COLUMN sync_guard.journal.false_positive IS 'the run turned out to have been alive';
 
+CREATE TABLE sync_guard.leases (
+    token            bigint PRIMARY KEY,
+    relation         regclass NOT NULL,
+    relation_name    text NOT NULL,
+    run_key          text NOT NULL,
+    ttl              interval,
+    bind_session     boolean NOT NULL,
+    worker           text,
+    incarnation      text,
+    taken_at         timestamptz NOT NULL,
+    taken_by         name NOT NULL,
+    attached_at      timestamptz NOT NULL,
+    session_pid      integer NOT NULL,
+    session_start    timestamptz NOT NULL,
+    last_beat        timestamptz,
+    done             bigint,
+    total            bigint,
+    progress_changed timestamptz,
+    superseded_at    timestamptz,
+    ended_at         timestamptz,
+    end_reason       text
+);
+CREATE UNIQUE INDEX leases_open ON sync_guard.leases (relation, run_key) WHERE ended_at IS NULL;
+CREATE INDEX leases_worker ON sync_guard.leases (worker) WHERE ended_at IS NULL AND worker IS NOT NULL;
+COMMENT ON TABLE sync_guard.leases IS 'a line per leased run, written when the lease is taken and when it ends; signs of life are kept in memory';
+COMMENT ON COLUMN sync_guard.leases.attached_at IS 'when the session that holds it took it, or came back to it';
+COMMENT ON COLUMN sync_guard.leases.last_beat IS 'written only where the library is not preloaded, or its memory is full';
+COMMENT ON COLUMN sync_guard.leases.superseded_at IS 'another incarnation of its worker has announced itself';
+COMMENT ON COLUMN sync_guard.leases.end_reason IS 'finished, reaped, deleted, retried, replaced';
+
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.settings', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.scope_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.transition_rules', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.leases', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal_id_seq', '');

@@ -8,7 +8,7 @@ COMMENT ON FUNCTION sync_guard.judge_row() IS
 CREATE FUNCTION sync_guard.watch_row() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'emag_sync_guard_watch_row';
 COMMENT ON FUNCTION sync_guard.watch_row() IS
-'AFTER INSERT OR UPDATE trigger of guarded tables, for live rows: exclusive scopes. Created by guard_table.';
+'AFTER INSERT, UPDATE and DELETE trigger of guarded tables, for rows that are or were live: signs of life, the end of leases, exclusive scopes. Created by guard_table.';
 
 CREATE FUNCTION sync_guard.settings_changed() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'emag_sync_guard_settings_changed';

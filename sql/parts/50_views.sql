@@ -4,7 +4,8 @@
 CREATE FUNCTION sync_guard.live_runs(
     OUT relation regclass, OUT run_key text, OUT scope jsonb, OUT status text, OUT started_at timestamptz,
     OUT age interval, OUT last_sign_of_life timestamptz, OUT silence interval, OUT done bigint, OUT total bigint,
-    OUT percent numeric, OUT verdict text, OUT dead boolean, OUT why text, OUT limit_used interval)
+    OUT percent numeric, OUT verdict text, OUT dead boolean, OUT why text, OUT limit_used interval,
+    OUT uncommitted boolean, OUT lease text, OUT worker text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'emag_sync_guard_live_runs';
@@ -62,21 +63,21 @@ COMMENT ON FUNCTION sync_guard.settings_problem(regclass) IS
 
 CREATE VIEW sync_guard.running_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
 FROM sync_guard.live_runs() AS r
 WHERE NOT r.dead;
 COMMENT ON VIEW sync_guard.running_syncs IS 'the runs that are alive now; a dead one is never among them, closed or not';
 
 CREATE VIEW sync_guard.stuck_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
 FROM sync_guard.live_runs() AS r
 WHERE r.dead;
 COMMENT ON VIEW sync_guard.stuck_syncs IS 'the runs that say they are live and are dead; reap_stale_syncs() closes them';
 
 CREATE VIEW sync_guard.long_running_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
 FROM sync_guard.live_runs() AS r
 WHERE NOT r.dead AND r.age OPERATOR(pg_catalog.>) '30 minutes'::pg_catalog.interval;
 COMMENT ON VIEW sync_guard.long_running_syncs IS 'the runs that are alive and started more than 30 minutes ago';
@@ -158,7 +159,7 @@ COMMENT ON COLUMN sync_guard.reaped_syncs.relation_name IS 'the table, as it was
 COMMENT ON COLUMN sync_guard.reaped_syncs.verdict IS 'why the run was dead';
 COMMENT ON COLUMN sync_guard.reaped_syncs.reason IS 'the text that was written into the row';
 COMMENT ON COLUMN sync_guard.reaped_syncs.evidence IS 'what was known of the run, with the rule, the figure and the limit that decided';
-COMMENT ON COLUMN sync_guard.reaped_syncs.path IS 'what closed it: call, pg_cron, trigger';
+COMMENT ON COLUMN sync_guard.reaped_syncs.path IS 'what closed it: call, pg_cron, start_sync, worker_started, or worker (at the end of a session)';
 COMMENT ON COLUMN sync_guard.reaped_syncs.role IS 'who called';
 COMMENT ON COLUMN sync_guard.reaped_syncs.mode IS 'guard: it was reaped; observe: it would have been';
 COMMENT ON COLUMN sync_guard.reaped_syncs.outcome IS 'what came later: late finish, retried, overturned; NULL: nothing';
@@ -215,3 +216,47 @@ COMMENT ON COLUMN sync_guard.guard_health.severity IS 'error: the guard cannot d
 COMMENT ON COLUMN sync_guard.guard_health.relation IS 'NULL: it is about no single table';
 COMMENT ON COLUMN sync_guard.guard_health.problem IS 'a code that stays the same';
 COMMENT ON COLUMN sync_guard.guard_health.hint IS 'what to do, often the statement to run';
+
+-- Memory.
+
+CREATE FUNCTION sync_guard.tracked_run_entries(
+    OUT database oid, OUT relation oid, OUT run_key text, OUT status text, OUT started_at timestamptz,
+    OUT last_sign_of_life timestamptz, OUT done bigint, OUT total bigint, OUT progress_changed timestamptz,
+    OUT uncommitted boolean, OUT token bigint, OUT lease text, OUT ttl interval, OUT pid integer,
+    OUT session_ended timestamptz, OUT held boolean)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 50
+AS 'MODULE_PATHNAME', 'emag_sync_guard_tracked_run_entries';
+COMMENT ON FUNCTION sync_guard.tracked_run_entries() IS 'behind the view tracked_runs: every entry in shared memory';
+
+CREATE FUNCTION sync_guard.guard_memory_state(
+    OUT max_tracked_runs integer, OUT used integer, OUT refused bigint, OUT bytes bigint, OUT bytes_per_run integer,
+    OUT life_began timestamptz, OUT workers_requested bigint, OUT workers_started bigint, OUT workers_refused bigint,
+    OUT requests_open integer, OUT mass_death_runs integer, OUT mass_death_at timestamptz)
+RETURNS record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'emag_sync_guard_guard_memory_state';
+COMMENT ON FUNCTION sync_guard.guard_memory_state() IS 'behind the view guard_memory: the shared memory and the workers on demand';
+
+CREATE VIEW sync_guard.tracked_runs AS
+SELECT e.database, e.relation, e.run_key, e.status, e.started_at, e.last_sign_of_life, e.done, e.total,
+       e.progress_changed, e.uncommitted, e.token, e.lease, e.ttl, e.pid, e.session_ended, e.held
+FROM sync_guard.tracked_run_entries() AS e;
+COMMENT ON VIEW sync_guard.tracked_runs IS
+    'the runs in shared memory, of every database; for members of pg_monitor. Empty where the library is not preloaded';
+COMMENT ON COLUMN sync_guard.tracked_runs.uncommitted IS 'the transaction that inserted it is still open or prepared';
+COMMENT ON COLUMN sync_guard.tracked_runs.lease IS 'heartbeat, session; NULL: none';
+COMMENT ON COLUMN sync_guard.tracked_runs.pid IS 'of the session that holds the lease, else of the one that inserted the row';
+COMMENT ON COLUMN sync_guard.tracked_runs.session_ended IS 'when the session that the lease is bound to died';
+COMMENT ON COLUMN sync_guard.tracked_runs.held IS 'silent together with many others: held back as a mass death';
+
+CREATE VIEW sync_guard.guard_memory AS
+SELECT m.max_tracked_runs, m.used, m.refused, m.bytes, m.bytes_per_run, m.life_began, m.workers_requested,
+       m.workers_started, m.workers_refused, m.requests_open, m.mass_death_runs, m.mass_death_at
+FROM sync_guard.guard_memory_state() AS m;
+COMMENT ON VIEW sync_guard.guard_memory IS
+    'one line on the shared memory and the workers on demand, for members of pg_monitor; max_tracked_runs 0: not preloaded';
+COMMENT ON COLUMN sync_guard.guard_memory.refused IS 'runs that found no room since the server started';
+COMMENT ON COLUMN sync_guard.guard_memory.life_began IS 'start of the server, crash restarts and promotion included';
+COMMENT ON COLUMN sync_guard.guard_memory.workers_refused IS 'times that no slot for a background worker was free';
+COMMENT ON COLUMN sync_guard.guard_memory.requests_open IS 'owners of this database''s tables whose dead sessions are not served yet';

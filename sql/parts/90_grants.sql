@@ -61,6 +61,21 @@ GRANT EXECUTE ON FUNCTION
     sync_guard.live_runs_query(regclass)
 TO PUBLIC;
 
+GRANT EXECUTE ON FUNCTION
+    sync_guard.start_sync(regclass, jsonb, interval, boolean, text, text),
+    sync_guard.take_lease(regclass, text, interval, boolean, text, text),
+    sync_guard.take_lease(regclass, uuid, interval, boolean, text, text),
+    sync_guard.take_lease(regclass, bigint, interval, boolean, text, text),
+    sync_guard.heartbeat(bigint, bigint, bigint),
+    sync_guard.fence(bigint),
+    sync_guard.finish_sync(bigint, text, jsonb, jsonb),
+    sync_guard.worker_started(text, text)
+TO PUBLIC;
+
+-- Runs of every database and table: for those who watch the server.
+GRANT EXECUTE ON FUNCTION sync_guard.tracked_run_entries(), sync_guard.guard_memory_state() TO pg_monitor;
+GRANT SELECT ON sync_guard.tracked_runs, sync_guard.guard_memory TO pg_monitor;
+
 -- The views, the functions behind them, and pg_cron's schedule: each shows a caller what he may read, and acts as him.
 GRANT EXECUTE ON FUNCTION
     sync_guard.live_runs(),

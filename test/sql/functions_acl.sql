@@ -42,7 +42,7 @@ GROUP BY attrelid ORDER BY attrelid::regclass::text COLLATE "C";
 SELECT DISTINCT oid::regproc, m[1] AS unknown_sqlstate
 FROM pg_proc, regexp_matches(obj_description(oid, 'pg_proc'), '\m(SY[0-9]{3}|[0-9P][0-9A-Z]{4})\M', 'g') AS m
 WHERE pronamespace = 'sync_guard'::regnamespace
-  AND m[1] NOT IN ('SY001', 'SY002', 'SY003', 'SY004', 'SY005', 'SY006', 'SY007', 'SY008', '25006', '42501', '42809', '55000', '55P03', '22004', '22023', '42P01', 'P0002', '10000');
+  AND m[1] NOT IN ('SY001', 'SY002', 'SY003', 'SY004', 'SY005', 'SY006', 'SY007', 'SY008', '25006', '25P01', '42501', '42809', '55000', '55P03', '22004', '22023', '42P01', 'P0002', '10000');
 
 \c :home
 SET client_min_messages = warning;

@@ -148,6 +148,31 @@ ROLLBACK;
 RESET SESSION AUTHORIZATION;
 REVOKE pg_read_all_data, pg_write_all_data FROM regress_esg_priv_nobody;
 
+-- A worker's calls, with the token of a run that lives: for who may update the table, or the columns that a reaping writes.
+-- (fence asks for a transaction block, which this is not.)
+SET SESSION AUTHORIZATION regress_esg_priv_owner;
+SELECT sync_guard.take_lease('app.runs', 5) AS token \gset
+RESET SESSION AUTHORIZATION;
+CREATE TABLE everything.worker_calls AS SELECT what, format(statement, :token, (SELECT id FROM everything.table_id)) AS statement FROM (VALUES
+    (1, 'heartbeat', 'SELECT sync_guard.heartbeat(%1$s)'), (2, 'fence', 'SELECT sync_guard.fence(%1$s)'),
+    (3, 'finish_sync', $$SELECT sync_guard.finish_sync(%1$s, 'completed')$$), (4, 'take_lease', 'SELECT sync_guard.take_lease(%2$s::regclass, 5)'),
+    (5, 'take_lease of none', 'SELECT sync_guard.take_lease(%2$s::regclass, 99)'),
+    (6, 'start_sync', $$SELECT sync_guard.start_sync(%2$s::regclass, '{"id": 50, "sync_type": "new"}')$$),
+    (7, 'worker_started', $$SELECT sync_guard.worker_started('worker', 'incarnation')$$)) AS c (n, what, statement) ORDER BY n;
+GRANT SELECT ON everything.worker_calls TO PUBLIC;
+CREATE FUNCTION everything.ask_worker(role name) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    answers text;
+BEGIN
+    EXECUTE format('SET LOCAL SESSION AUTHORIZATION %I', role);
+    answers := (SELECT string_agg(what || ' ' || everything.kind(everything.answer(statement)), ', ') FROM everything.worker_calls);
+    SET LOCAL SESSION AUTHORIZATION DEFAULT;
+    RETURN answers;
+END $$;
+\pset format unaligned
+SELECT role, everything.ask_worker(role) FROM everything.roles ORDER BY role;
+\pset format aligned
+
 -- Who may not read the table does not lock it either, however long his transaction lasts.
 CREATE FUNCTION everything.locks_after(role name) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,127 +1,16 @@
-// The row triggers. Run inside the application's statements, as the application's role.
-//
-// judge_row (BEFORE INSERT, BEFORE UPDATE; the triggers' WHEN lets only changes of status and writes to failed rows come
-// here): judges the change of status, fills what the writer left open, keeps a reaped run reaped.
-// watch_row (AFTER INSERT OR UPDATE of live rows): exclusive scopes.
-// A configuration that does not fit lets the write through with one WARNING per session.
+// judge_row, BEFORE INSERT and BEFORE UPDATE. Runs inside the application's statements, as the application's role; the
+// triggers' WHEN lets only changes of status and writes to failed rows come here. It judges the change of status, fills what
+// the writer left open, keeps a reaped run reaped. A configuration that does not fit lets the write through.
 
 #include "closing.h"
 #include "errors.h"
-#include "exclusive.h"
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
-#include "runs.h"
+#include "row_event.h"
 
 namespace esg {
 namespace {
-
-/// One row event as the guard sees it.
-struct RowEvent {
-  TriggerData *trigger;
-  TupleDesc desc;
-  HeapTuple before;  ///< null on INSERT
-  HeapTuple after;
-  const Guarded *table;
-
-  Datum old_value(const Column &column, bool *is_null) const {
-    return heap_getattr(before, column.attno, desc, is_null);
-  }
-  Datum new_value(const Column &column, bool *is_null) const {
-    return heap_getattr(after, column.attno, desc, is_null);
-  }
-};
-
-const TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("this function is called by the guard's triggers only"),
-            errhint("sync_guard.guard_table() creates them."));
-  const auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
-  const bool timing_fits = before ? TRIGGER_FIRED_BEFORE(trigger->tg_event) : TRIGGER_FIRED_AFTER(trigger->tg_event);
-  if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !timing_fits)
-    ereport(ERROR, errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-            errmsg("the guard's trigger \"%s\" is not the one that guard_table() creates", trigger->tg_trigger->tgname),
-            errhint("Put it right: SELECT sync_guard.repair_triggers('%s');",
-                    quote_qualified_identifier(get_namespace_name(RelationGetNamespace(trigger->tg_relation)),
-                                               RelationGetRelationName(trigger->tg_relation))));
-  return trigger;
-}
-
-/// Tables of whose broken settings this session has been warned; Oids, in TopMemoryContext.
-List *warned_of = NIL;
-
-void warn_once(const Guarded &g) {
-  if (list_member_oid(warned_of, g.table)) return;
-  ereport(WARNING, errcode(kBadOption),
-          errmsg("table %s is written unguarded: its settings do not fit it any more", g.name),
-          errdetail("%s.", g.broken), errhint("The view sync_guard.guard_health says what to do."));
-  const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-  warned_of = lappend_oid(warned_of, g.table);
-  MemoryContextSwitchTo(old);
-}
-
-/// The settings to judge this row by; null where there are none, or none that fit.
-const Guarded *settings_for(const TriggerData *trigger) {
-  if (!guard_enabled()) return nullptr;
-  const Guarded *g = guarded(RelationGetRelid(trigger->tg_relation));
-  if (g == nullptr) return nullptr;
-  if (g->broken != nullptr) {
-    warn_once(*g);
-    return nullptr;
-  }
-  warned_of = list_delete_oid(warned_of, g->table);
-  return g;
-}
-
-RowEvent row_event(TriggerData *trigger, const Guarded *g) {
-  const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-  return {trigger, RelationGetDescr(trigger->tg_relation), update ? trigger->tg_trigtuple : nullptr,
-          update ? trigger->tg_newtuple : trigger->tg_trigtuple, g};
-}
-
-/// A column's value as text, the one that a cast to text gives (runs are read so); null where NULL.
-char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column) {
-  bool is_null;
-  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
-  if (is_null) return nullptr;
-  Oid output;
-  bool is_varlena;
-  getTypeOutputInfo(column.declared_type, &output, &is_varlena);
-  char *text_value = OidOutputFunctionCall(output, value);
-  if (column.type == BPCHAROID)
-    for (std::size_t n = strlen(text_value); n > 0 && text_value[n - 1] == ' '; --n) text_value[n - 1] = '\0';
-  if (column.type == BOOLOID) return pstrdup(text_value[0] == 't' ? "true" : "false");
-  return text_value;
-}
-
-const char *key_of(const RowEvent &event) {
-  const char *key = text_of(event, event.before != nullptr ? event.before : event.after, event.table->key);
-  return key == nullptr ? "(NULL)" : key;
-}
-
-/// For messages: the key or a status that the row had. A writer may be someone who may not read.
-const char *shown(const RowEvent &event, const char *text) { return may_read(*event.table) ? text : "(not shown)"; }
-
-core::StatusKind kind_of(const Guarded &g, const char *status) {
-  if (status == nullptr) return core::StatusKind::kUnknown;
-  if (g.is_live(status)) return core::StatusKind::kLive;
-  return g.is_end(status) ? core::StatusKind::kTerminal : core::StatusKind::kOther;
-}
-
-bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
-
-/// Whether the writer changed a column.
-bool changed(const RowEvent &event, const Column &column) {
-  if (!column.exists() || event.before == nullptr) return false;
-  bool old_null;
-  bool new_null;
-  const Datum old_value = event.old_value(column, &old_null);
-  const Datum new_value = event.new_value(column, &new_null);
-  if (old_null || new_null) return old_null != new_null;
-  const FormData_pg_attribute *attribute = TupleDescAttr(event.desc, column.attno - 1);
-  return !datum_image_eq(old_value, new_value, attribute->attbyval, attribute->attlen);
-}
 
 char *row_json(const RowEvent &event, HeapTuple tuple) {
   const Datum row = heap_copy_tuple_as_datum(tuple, event.desc);
@@ -233,17 +122,6 @@ HeapTuple keep_outcome(const RowEvent &event) {
     changes.set(*column, value, is_null);
   }
   return changes.apply(event);
-}
-
-core::Scope scope_of(const RowEvent &event, HeapTuple tuple) {
-  const Guarded &g = *event.table;
-  core::Scope scope;
-  scope.count = g.scope_count;
-  for (int i = 0; i < g.scope_count; ++i) {
-    const char *value = text_of(event, tuple, g.scope[i]);
-    if (value != nullptr) scope.values[i] = std::string_view(value);
-  }
-  return scope;
 }
 
 void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row) {
@@ -386,55 +264,16 @@ HeapTuple judge_update(const RowEvent &event) {
   return change.to == core::StatusKind::kTerminal ? fill_finish(event) : event.after;
 }
 
-bool excludes(const Guarded &g, const char *status) {
-  for (int i = 0; i < g.exclusive_count; ++i)
-    if (same_text(g.exclusive_statuses[i], status)) return true;
-  return false;
-}
-
-/// Whether a live run is dead by what its row tells.
-bool is_dead(const RowEvent &event, HeapTuple tuple, const core::Question &question) {
-  const Guarded &g = *event.table;
-  const auto instant = [&event, &g, tuple](const Column &column) -> std::optional<core::Micros> {
-    if (!column.exists()) return std::nullopt;
-    bool is_null;
-    const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
-    return instant_of(column, value, is_null, g.zone);
-  };
-  core::Evidence evidence;
-  evidence.started = instant(g.start);
-  evidence.last_sign = instant(g.activity);
-  const core::Limits limits =
-      core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
-  return core::judge(evidence, limits, question).dead();
-}
-
-/// Whether this write brings a live run into a scope: it starts, it moves to another one, or it was dead and gives a sign of
-/// life (another run may have started meanwhile). Who starts is alive, whatever start he writes.
-bool enters_scope(const RowEvent &event) {
-  const Guarded &g = *event.table;
-  if (!excludes(g, text_of(event, event.after, g.status))) return false;
-  if (event.before == nullptr || !excludes(g, text_of(event, event.before, g.status))) return true;
-  for (int i = 0; i < g.scope_count; ++i)
-    if (changed(event, g.scope[i])) return true;
-  if (!changed(event, g.start) && !changed(event, g.activity)) return false;
-  const core::Question question = question_now();
-  return is_dead(event, event.before, question) && !is_dead(event, event.after, question);
-}
-
 }  // namespace
 }  // namespace esg
 
 /// BEFORE INSERT OR UPDATE trigger of guarded tables.
 ESG_SQL_FUNCTION(judge_row);
 
-/// AFTER INSERT OR UPDATE trigger of guarded tables, for live rows.
-ESG_SQL_FUNCTION(watch_row);
-
 namespace esg {
 
 static Datum judge_row(FunctionCallInfo fcinfo) {
-  auto *trigger = const_cast<TriggerData *>(checked_trigger(fcinfo, true));
+  auto *trigger = checked_trigger(fcinfo, true);
   const bool update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
   const HeapTuple untouched = update ? trigger->tg_newtuple : trigger->tg_trigtuple;
   if (!update && !TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) return PointerGetDatum(trigger->tg_trigtuple);
@@ -442,17 +281,6 @@ static Datum judge_row(FunctionCallInfo fcinfo) {
   if (g == nullptr) return PointerGetDatum(untouched);
   const RowEvent event = row_event(trigger, g);
   return PointerGetDatum(update ? judge_update(event) : judge_insert(event));
-}
-
-static Datum watch_row(FunctionCallInfo fcinfo) {
-  auto *trigger = const_cast<TriggerData *>(checked_trigger(fcinfo, false));
-  if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) return Datum(0);
-  const Guarded *g = settings_for(trigger);
-  if (g == nullptr || !g->exclusive) return Datum(0);
-  const RowEvent event = row_event(trigger, g);
-  const char *key = text_of(event, event.after, g->key);
-  if (key != nullptr && enters_scope(event)) claim_scope(*g, key, scope_of(event, event.after));
-  return Datum(0);
 }
 
 }  // namespace esg

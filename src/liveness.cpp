@@ -1,0 +1,164 @@
+// Memory, leases and locks put together into evidence. Runs in whoever reads or reaps; reads as the extension's owner what only
+// he may read, waits for nothing. See liveness.h.
+
+#include "liveness.h"
+
+#include "load.h"
+#include "locks.h"
+#include "session.h"
+
+namespace esg {
+namespace {
+
+LOCKTAG fence_tag(int64 token) {
+  LOCKTAG tag;
+  make_lock_tag(&tag, LockClass::kFence, static_cast<uint64>(token));
+  return tag;
+}
+
+void take_newer(std::optional<core::Micros> *known, const std::optional<core::Micros> &other) {
+  if (other && (!*known || **known < *other)) *known = other;
+}
+
+/// The session that a lease is bound to is there, or known to have died. Else the lease is a heartbeat lease.
+bool is_bound(const Tracked &entry) {
+  return entry.binding == Binding::kSession && (entry.session_ended || canary_is_held(entry.token));
+}
+
+/// The lease of a run whose row is committed: its row says what was promised, memory what became of it.
+core::Lease lease_evidence(const Lease &lease, const Tracked *entry) {
+  const bool in_memory = entry != nullptr && entry->token == lease.token;
+  const bool bound = lease.bind_session && in_memory && is_bound(*entry);
+  core::Lease evidence;
+  evidence.kind = bound ? core::LeaseKind::kSessionBound : core::LeaseKind::kHeartbeat;
+  evidence.ttl = bound ? lease.ttl : lease.ttl.value_or(kDefaultTtl);
+  evidence.session_ended = bound && entry->session_ended;
+  evidence.worker_reannounced = lease.superseded.has_value();
+  evidence.held_as_mass_death = in_memory && entry->held;
+  return evidence;
+}
+
+/// The same of a run that only memory knows.
+core::Lease lease_evidence(const Tracked &entry) {
+  core::Lease evidence;
+  if (entry.token == 0) return evidence;
+  const bool bound = is_bound(entry);
+  evidence.kind = bound ? core::LeaseKind::kSessionBound : core::LeaseKind::kHeartbeat;
+  if (entry.ttl > 0) evidence.ttl = entry.ttl;
+  else if (!bound) evidence.ttl = kDefaultTtl;
+  evidence.session_ended = bound && entry.session_ended;
+  evidence.held_as_mass_death = entry.held;
+  return evidence;
+}
+
+/// On a standby the promise is known and its signs of life are not: what is unknown never kills.
+core::Lease unknown_lease() {
+  core::Lease evidence;
+  evidence.kind = core::LeaseKind::kHeartbeat;
+  return evidence;
+}
+
+void add_lease(const Knowledge &knowledge, const Lease &lease, Run *run) {
+  core::Evidence &evidence = run->evidence;
+  const Tracked *entry = run->memory;
+  run->token = lease.token;
+  run->worker = lease.worker;
+  run->lease_unknown = knowledge.standby;
+  evidence.lease = knowledge.standby ? unknown_lease() : lease_evidence(lease, entry);
+  // Signs in memory are on a clock that does not step; the row's stand in where memory has none of this lease.
+  if (entry == nullptr || entry->token != lease.token || entry->last_sign == 0) {
+    take_newer(&evidence.last_sign, lease.attached);
+    take_newer(&evidence.last_sign, lease.last_beat);
+  }
+  take_newer(&evidence.progress_changed, lease.progress_changed);
+  // A start in the future would pass for a sign of life, and hide that the lease has lapsed.
+  if (evidence.started && evidence.last_sign && *evidence.started > knowledge.clock.now) evidence.started.reset();
+  if (entry == nullptr && lease.done) run->done = lease.done;
+  if (entry == nullptr && lease.total) run->total = lease.total;
+}
+
+void add_fence(const Knowledge &knowledge, Run *run) {
+  if (run->token == 0 || knowledge.standby) return;
+  run->fence_pid = fence_holder(run->token);
+  if (run->fence_pid == 0) return;
+  const Tracked *entry = run->memory;
+  const bool known = entry != nullptr && entry->fenced_at != 0 && entry->fence_pid == run->fence_pid;
+  run->evidence.fenced_since = known ? knowledge.clock.instant(entry->fenced_at) : knowledge.clock.now;
+}
+
+}  // namespace
+
+namespace {
+
+Knowledge begin_knowledge(const core::Question &question) {
+  Knowledge knowledge;
+  knowledge.clock = clock_at(question.now);
+  knowledge.standby = RecoveryInProgress();
+  knowledge.life_began = life_began(knowledge.clock);
+  return knowledge;
+}
+
+}  // namespace
+
+Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question) {
+  Knowledge knowledge = begin_knowledge(question);
+  knowledge.tracked = tracked_runs(g.table);
+  knowledge.leases = open_leases(g, keys);
+  return knowledge;
+}
+
+Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Question &question) {
+  Knowledge knowledge = begin_knowledge(question);
+  knowledge.tracked = tracked_run(g.table, key);
+  knowledge.memory_alone = knowledge.tracked.count == 1 && knowledge.tracked.items[0].lease_known;
+  if (!knowledge.memory_alone) knowledge.leases = open_leases(g, pg::text_array(&key, 1));
+  return knowledge;
+}
+
+void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
+  core::Evidence &evidence = run->evidence;
+  if (run->memory == nullptr) run->memory = knowledge.tracked.find(g.table, run->key);
+  const Tracked *entry = run->memory;
+  const bool from_memory = run->uncommitted || knowledge.memory_alone;
+  const Lease *lease = from_memory ? nullptr : knowledge.leases.find(run->key);
+  // What an earlier run of this key has left open is none of this one's.
+  if (entry != nullptr && entry->lease_known && entry->token == 0) lease = nullptr;
+  evidence.started = run->started;
+  evidence.last_sign = run->active;
+  if (entry != nullptr) {
+    if (entry->last_sign != 0) take_newer(&evidence.last_sign, knowledge.clock.instant(entry->last_sign));
+    if (entry->progress_changed != 0) evidence.progress_changed = knowledge.clock.instant(entry->progress_changed);
+    if (entry->has_done) run->done = entry->done;
+    if (entry->has_total) run->total = entry->total;
+  }
+  if (lease != nullptr) {
+    add_lease(knowledge, *lease, run);
+  } else if (from_memory) {
+    run->token = entry->token;
+    evidence.lease = lease_evidence(*entry);
+  }
+  add_fence(knowledge, run);
+  // Without memory nothing was lost at a start of the server but what a lease's worker had promised.
+  if (run->token != 0 || have_memory()) evidence.server_started = knowledge.life_began;
+  evidence.restart_grace = restart_grace();
+}
+
+int fence_holder(int64 token) {
+  const LOCKTAG tag = fence_tag(token);
+  if (pg::lock_held_by_me_compat(tag, ShareLock)) return MyProcPid;
+  int count = 0;
+  const VirtualTransactionId *holders = GetLockConflicts(&tag, ExclusiveLock, &count);
+  for (int i = 0; i < count; ++i) {
+    if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) return process->pid;
+    if (pg::is_prepared(holders[i])) return -1;
+  }
+  return 0;
+}
+
+bool lock_out_fence(int64 token) {
+  const LOCKTAG tag = fence_tag(token);
+  if (pg::lock_held_by_me_compat(tag, ShareLock) && !pg::lock_held_by_me_compat(tag, ExclusiveLock)) return false;
+  return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+}  // namespace esg

@@ -1,0 +1,37 @@
+// What memory and leases tell of runs, as evidence: the only place where both are put together.
+#pragma once
+
+#include "leases.h"
+#include "run_table.h"
+#include "runs.h"
+
+namespace esg {
+
+/// Everything known of a table's runs beside their rows.
+struct Knowledge {
+  Clock clock;
+  bool standby = false;       ///< what only the primary knows is unknown here
+  bool memory_alone = false;  ///< the rows of leases were not read: memory knows the lease
+  TrackedRuns tracked;
+  Leases leases;
+  std::optional<core::Micros> life_began;
+};
+
+/// Gathers it: memory first, then the leases. Readers do so before they take the snapshot of the rows; who has locked the
+/// rows does so after. `keys` as in RunFilter.
+Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question);
+
+/// The same of one run, for its writer: where memory knows the run's lease, from memory alone (which does not tell that another
+/// incarnation of the worker has announced itself).
+Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Question &question);
+
+/// Fills the evidence of a run from its row (already in `run`) and from what is known.
+void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run);
+
+/// Who holds a fence on the run of this token now: its pid, -1 for a prepared transaction, 0 for nobody. Waits for nothing.
+int fence_holder(int64 token);
+
+/// A transaction-level lock on the run against fencing, for who closes it; false where a fence holds it. Waits for nothing.
+bool lock_out_fence(int64 token);
+
+}  // namespace esg

@@ -1,0 +1,52 @@
+// A row that the application writes, as the guard's triggers see it: shared by judge.cpp (before) and watch.cpp (after).
+#pragma once
+
+#include "runs.h"
+
+namespace esg {
+
+/// One row event as the guard sees it.
+struct RowEvent {
+  TriggerData *trigger;
+  TupleDesc desc;
+  HeapTuple before;  ///< null on INSERT
+  HeapTuple after;
+  const Guarded *table;
+
+  Datum old_value(const Column &column, bool *is_null) const {
+    return heap_getattr(before, column.attno, desc, is_null);
+  }
+  Datum new_value(const Column &column, bool *is_null) const {
+    return heap_getattr(after, column.attno, desc, is_null);
+  }
+};
+
+/// The trigger that called; ERROR where it is not one that guard_table() creates.
+TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before);
+
+/// The settings to judge the row by; null where there are none, where they do not fit (one WARNING per session and table), or
+/// where the guard is switched off.
+const Guarded *settings_for(const TriggerData *trigger);
+
+RowEvent row_event(TriggerData *trigger, const Guarded *g);
+
+/// A column's value as text, the one that a cast to text gives (runs are read so); null where NULL.
+char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column);
+
+/// The run's key, the one it had; "(NULL)" where there is none.
+const char *key_of(const RowEvent &event);
+
+/// For messages: the key or a status that the row had. A writer may be someone who may not read.
+const char *shown(const RowEvent &event, const char *text);
+
+core::StatusKind kind_of(const Guarded &g, const char *status);
+
+/// Equal, or both null.
+bool same_text(const char *a, const char *b);
+
+/// Whether the writer changed a column.
+bool changed(const RowEvent &event, const Column &column);
+
+core::Scope scope_of(const RowEvent &event, HeapTuple tuple);
+
+}  // namespace esg

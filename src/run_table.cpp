@@ -1,0 +1,476 @@
+// Runs in shared memory: making the object, and what writers, workers and ending sessions write into it. Runs in whatever
+// process notes something; takes one partition's lock at a time, and under it those of the server that tell a transaction's
+// state. run_table_read.cpp has the readers' side. See run_table.h.
+
+#include "run_table_memory.h"
+
+namespace esg {
+namespace memory {
+
+Table *table = nullptr;
+
+namespace {
+
+constexpr int kMostRuns = 1000000;
+int max_tracked_runs = 2048;
+
+int buckets_for(int capacity) {
+  int buckets = kPartitions;
+  while (buckets < capacity) buckets *= 2;
+  return buckets;
+}
+
+Size header_size() { return MAXALIGN(sizeof(Table)); }
+
+Size heads_size(int capacity) { return MAXALIGN(mul_size(sizeof(int32), buckets_for(capacity))); }
+
+/// Transactions older than this are not asked about: the log of their state may be gone.
+constexpr uint64 kForgotten = 1000000000;
+
+}  // namespace
+
+int32 *heads() { return reinterpret_cast<int32 *>(reinterpret_cast<char *>(table) + header_size()); }
+
+Entry *entries() {
+  return reinterpret_cast<Entry *>(reinterpret_cast<char *>(table) + header_size() + heads_size(table->capacity));
+}
+
+XidState state_of(FullTransactionId xid) {
+  if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
+  const uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
+  if (next - U64FromFullTransactionId(xid) > kForgotten) return XidState::kCommitted;
+  const TransactionId id = XidFromFullTransactionId(xid);
+  if (TransactionIdIsCurrentTransactionId(id)) return XidState::kMine;
+  if (TransactionIdIsInProgress(id)) return XidState::kOpen;
+  return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
+}
+
+bool settle(Tracked *run) {
+  const XidState inserted = state_of(run->inserter);
+  if (inserted == XidState::kAborted) return false;
+  if (inserted == XidState::kCommitted) run->inserter = InvalidFullTransactionId;
+  const XidState closed = state_of(run->closer);
+  if (closed == XidState::kCommitted) return false;
+  if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;
+  const XidState leased = state_of(run->leaser);
+  if (leased == XidState::kCommitted || leased == XidState::kAborted) run->leaser = InvalidFullTransactionId;
+  if (leased == XidState::kAborted) {
+    run->token = 0;
+    run->lease_known = false;
+    run->binding = Binding::kNone;
+    run->ttl = 0;
+    run->session_ended = false;
+    run->held = false;
+  }
+  return true;
+}
+
+void release(int32 number) {
+  SpinLockAcquire(&table->lock);
+  entries()[number].next = table->first_free;
+  table->first_free = number;
+  --table->used;
+  SpinLockRelease(&table->lock);
+}
+
+namespace {
+
+/// A free entry's number; -1 where there is none.
+int32 take_free() {
+  SpinLockAcquire(&table->lock);
+  const int32 number = table->first_free;
+  if (number >= 0) {
+    table->first_free = entries()[number].next;
+    ++table->used;
+  }
+  SpinLockRelease(&table->lock);
+  return number;
+}
+
+/// The entry of a run, settled; null where there is none. The partition's lock is held exclusively.
+Entry *find(const RunId &id, uint32 bucket) {
+  int32 *link = &heads()[bucket];
+  while (*link >= 0) {
+    Entry *entry = &entries()[*link];
+    const RunId &other = entry->run.id;
+    if (other.key_hash == id.key_hash && other.table == id.table && other.database == id.database) {
+      if (settle(&entry->run)) return entry;
+      const int32 gone = *link;
+      *link = entry->next;
+      release(gone);
+      return nullptr;
+    }
+    link = &entry->next;
+  }
+  return nullptr;
+}
+
+void count_refusal() {
+  SpinLockAcquire(&table->lock);
+  const int64 now = monotonic_now();
+  ++table->refused;
+  table->last_refused = now;
+  SpinLockRelease(&table->lock);
+}
+
+/// Finds the entry or makes one, and returns with its partition's lock held; null, with no lock, where there is no room.
+Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
+  const uint32 bucket = bucket_of(id);
+  *lock = lock_of_bucket(bucket);
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    LWLockAcquire(*lock, LW_EXCLUSIVE);
+    Entry *entry = find(id, bucket);
+    *made = entry == nullptr;
+    if (entry != nullptr) return entry;
+    const int32 number = take_free();
+    if (number >= 0) {
+      entry = &entries()[number];
+      memset(&entry->run, 0, sizeof entry->run);
+      entry->run.id = id;
+      entry->next = heads()[bucket];
+      heads()[bucket] = number;
+      return entry;
+    }
+    LWLockRelease(*lock);
+    if (attempt == 0) each_entry(LW_EXCLUSIVE, [](Entry *other) { return settle(&other->run); });
+  }
+  count_refusal();
+  return nullptr;
+}
+
+void set_scope(Tracked *run, const core::Scope &scope) {
+  run->scope_count = scope.count;
+  run->scope_cut = false;
+  char *at = run->scope_text;
+  char *end = run->scope_text + kTrackedScopeBytes;
+  for (int i = 0; i < scope.count; ++i) {
+    const core::ScopeValue &value = scope.values[i];
+    run->scope_hashes[i] = scope_hash(value);
+    run->scope_null[i] = !value;
+    const int wanted = value ? static_cast<int>(value->size()) : 0;
+    // Each value that follows needs its zero at least.
+    const int room = static_cast<int>(end - at) - (scope.count - i);
+    int length = wanted;
+    if (length > room) length = pg_mbcliplen(value->data(), wanted, Max(room, 0));
+    if (length < wanted) run->scope_cut = true;
+    if (length > 0) memcpy(at, value->data(), length);
+    at += length;
+    *at++ = '\0';
+  }
+}
+
+void copy_text(char *out, int size, const char *text, bool *cut) {
+  const int length = static_cast<int>(strlen(text));
+  const int fits = length < size ? length : pg_mbcliplen(text, length, size - 1);
+  memcpy(out, text, fits);
+  out[fits] = '\0';
+  if (cut != nullptr) *cut = fits < length;
+}
+
+void set_facts(Tracked *run, const RowFacts &facts) {
+  copy_text(run->key, kTrackedKeyBytes, facts.key, &run->key_cut);
+  copy_text(run->status, kTrackedStatusBytes, facts.status == nullptr ? "" : facts.status, nullptr);
+  run->has_started = facts.started.has_value();
+  run->started = facts.started.value_or(0);
+  set_scope(run, facts.scope);
+}
+
+/// Progress as told now: it has moved where it differs from what was known, or is the first that is not nothing.
+void set_done(Tracked *run, int64 done, int64 now) {
+  if (run->has_done ? done != run->done : done > 0) run->progress_changed = now;
+  run->has_done = true;
+  run->done = done;
+}
+
+void set_total(Tracked *run, int64 total) {
+  run->has_total = true;
+  run->total = total;
+}
+
+/// Progress as the row has it now. A heartbeat's word stands until the row's own counter moves.
+void set_row_progress(Tracked *run, const RowFacts &facts, int64 now) {
+  if (facts.total) set_total(run, *facts.total);
+  if (!facts.done || (run->has_row_done && run->row_done == *facts.done)) return;
+  run->has_row_done = true;
+  run->row_done = *facts.done;
+  set_done(run, *facts.done, now);
+}
+
+void drop_lease(Tracked *run) {
+  run->leaser = InvalidFullTransactionId;
+  run->token = 0;
+  run->binding = Binding::kNone;
+  run->ttl = 0;
+  run->session_ended = false;
+  run->fenced_at = 0;
+}
+
+void start_again(Tracked *run, const RowFacts &facts, int64 now) {
+  drop_lease(run);
+  run->lease_known = true;
+  run->has_done = run->has_row_done = run->has_total = false;
+  run->progress_changed = 0;
+  run->inserter = GetCurrentFullTransactionId();
+  run->writer_pid = MyProcPid;
+  set_row_progress(run, facts, now);
+  run->progress_changed = 0;
+}
+
+/// A start that is told as it happens counts by the clock that does not step. One that lies elsewhere is what the row says.
+bool starts_now(const RowFacts &facts) {
+  constexpr core::Micros kNow = core::kMinute;
+  if (!facts.started) return true;
+  const core::Micros ago = GetCurrentTimestamp() - *facts.started;
+  return ago < kNow && ago > -kNow;
+}
+
+void sign_of_life(Tracked *run, int64 now) {
+  run->last_sign = now;
+  run->held = false;
+}
+
+void warn_of_no_room() {
+  static bool warned = false;
+  if (warned) return;
+  warned = true;
+  ereport(WARNING, errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+          errmsg("the guard's memory has no room for another run"),
+          errdetail("All %d entries are taken; this run is judged by its row and its lease alone.", table->capacity),
+          errhint("Raise emag_sync_guard.max_tracked_runs and restart the server."));
+}
+
+/// The entry of a token, settled, with its partition's lock held; null, with no lock, where there is none.
+Entry *find_token(const RunId &id, int64 token, LWLock **lock) {
+  if (table == nullptr) return nullptr;
+  const uint32 bucket = bucket_of(id);
+  *lock = lock_of_bucket(bucket);
+  LWLockAcquire(*lock, LW_EXCLUSIVE);
+  Entry *entry = find(id, bucket);
+  if (entry != nullptr && entry->run.token == token) return entry;
+  LWLockRelease(*lock);
+  return nullptr;
+}
+
+void become_heartbeat(Tracked *run, int64 ttl) {
+  run->binding = Binding::kHeartbeat;
+  if (run->ttl == 0) run->ttl = ttl;
+  run->session_ended = false;
+}
+
+}  // namespace
+}  // namespace memory
+
+using namespace memory;
+
+RunId run_id(Oid relation, const char *key) {
+  const auto *bytes = reinterpret_cast<const unsigned char *>(key);
+  return {MyDatabaseId, relation, hash_bytes_extended(bytes, static_cast<int>(strlen(key)), 0)};
+}
+
+uint64 scope_hash(const core::ScopeValue &value) {
+  if (!value) return 0x9e3779b97f4a7c15ULL;
+  return hash_bytes_extended(reinterpret_cast<const unsigned char *>(value->data()), static_cast<int>(value->size()),
+                             1);
+}
+
+void track_start(Oid relation, const RowFacts &facts, bool may_move) {
+  if (table == nullptr) return;
+  LWLock *lock;
+  bool made;
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return warn_of_no_room();
+  Tracked *run = &entry->run;
+  const int64 now = monotonic_now();
+  if (!made && may_move && state_of(run->closer) == XidState::kMine) {
+    run->closer = InvalidFullTransactionId;
+    set_row_progress(run, facts, now);
+    sign_of_life(run, now);
+  } else {
+    start_again(run, facts, now);
+    run->inserter = xid;
+    run->closer = InvalidFullTransactionId;
+    run->last_sign = starts_now(facts) ? now : 0;
+    run->held = false;
+  }
+  set_facts(run, facts);
+  LWLockRelease(lock);
+}
+
+void track_update(Oid relation, const RowFacts &facts, bool started_anew) {
+  if (table == nullptr) return;
+  LWLock *lock;
+  bool made;
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return warn_of_no_room();
+  Tracked *run = &entry->run;
+  const int64 now = monotonic_now();
+  if (started_anew) {
+    start_again(run, facts, now);
+    run->closer = InvalidFullTransactionId;
+  } else {
+    set_row_progress(run, facts, now);
+  }
+  set_facts(run, facts);
+  sign_of_life(run, now);
+  LWLockRelease(lock);
+}
+
+bool track_end(Oid relation, const char *key) {
+  if (table == nullptr) return true;
+  const RunId id = run_id(relation, key);
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  const uint32 bucket = bucket_of(id);
+  LWLock *lock = lock_of_bucket(bucket);
+  bool may_have_lease = true;
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  if (Entry *entry = find(id, bucket); entry != nullptr) {
+    entry->run.closer = xid;
+    may_have_lease = entry->run.token != 0 || !entry->run.lease_known;
+  }
+  LWLockRelease(lock);
+  return may_have_lease;
+}
+
+bool track_lease(Oid relation, const RowFacts &facts, const LeaseFacts &lease) {
+  if (table == nullptr) return false;
+  LWLock *lock;
+  bool made;
+  const FullTransactionId xid = lease.by_this_xact ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return false;
+  Tracked *run = &entry->run;
+  const int64 now = monotonic_now();
+  if (made) {
+    set_facts(run, facts);
+    set_row_progress(run, facts, now);
+  }
+  drop_lease(run);
+  run->leaser = xid;
+  run->token = lease.token;
+  run->lease_known = true;
+  run->binding = lease.binding;
+  run->ttl = lease.ttl;
+  run->owner = lease.owner;
+  run->session_pid = MyProcPid;
+  run->session_start = MyStartTimestamp;
+  sign_of_life(run, now);
+  LWLockRelease(lock);
+  return true;
+}
+
+Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *total, bool *bound_elsewhere) noexcept {
+  *bound_elsewhere = false;
+  LWLock *lock;
+  Entry *entry = find_token(id, token, &lock);
+  if (entry == nullptr) return Beat::kNotHere;
+  Tracked *run = &entry->run;
+  Beat answer = Beat::kAlive;
+  // Settled by now: a transaction that is still named is open.
+  if (FullTransactionIdIsValid(run->leaser) && state_of(run->leaser) != XidState::kMine) answer = Beat::kUncommitted;
+  else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
+  if (answer == Beat::kAlive) {
+    const int64 now = monotonic_now();
+    if (done != nullptr) set_done(run, *done, now);
+    if (total != nullptr) set_total(run, *total);
+    sign_of_life(run, now);
+    // Its session is gone, its worker is not: it has come back through another one.
+    if (run->session_ended) become_heartbeat(run, 60 * core::kSecond);
+    *bound_elsewhere = run->binding == Binding::kSession && run->session_pid != MyProcPid;
+  }
+  LWLockRelease(lock);
+  return answer;
+}
+
+void track_fence(const RunId &id, int64 token) noexcept {
+  LWLock *lock;
+  Entry *entry = find_token(id, token, &lock);
+  if (entry == nullptr) return;
+  const int64 now = monotonic_now();
+  entry->run.fenced_at = now;
+  entry->run.fence_pid = MyProcPid;
+  sign_of_life(&entry->run, now);
+  LWLockRelease(lock);
+}
+
+void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept {
+  LWLock *lock;
+  Entry *entry = find_token(id, token, &lock);
+  if (entry == nullptr) return;
+  if (entry->run.binding == Binding::kSession) become_heartbeat(&entry->run, ttl);
+  LWLockRelease(lock);
+}
+
+bool track_session_end(const RunId &id, int64 token) noexcept {
+  if (table == nullptr) return false;
+  // The transaction is over and there is no snapshot: nothing is settled here.
+  const uint32 bucket = bucket_of(id);
+  LWLock *lock = lock_of_bucket(bucket);
+  bool bound = false;
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
+    Tracked *run = &entries()[at].run;
+    if (run->token != token || run->id.key_hash != id.key_hash || run->id.table != id.table) continue;
+    if (run->binding != Binding::kSession || run->session_pid != MyProcPid || run->session_start != MyStartTimestamp)
+      continue;
+    run->session_ended = true;
+    run->ended_at = monotonic_now();
+    bound = true;
+  }
+  LWLockRelease(lock);
+  return bound;
+}
+
+bool track_closing(Oid relation, const char *key, const Tracked *copy) {
+  if (table == nullptr) return true;
+  const RunId id = run_id(relation, key);
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  const uint32 bucket = bucket_of(id);
+  LWLock *lock = lock_of_bucket(bucket);
+  bool still_dead = true;
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  if (Entry *entry = find(id, bucket); entry != nullptr) {
+    still_dead = copy != nullptr && entry->run.last_sign == copy->last_sign && entry->run.token == copy->token;
+    if (still_dead) entry->run.closer = xid;
+  }
+  LWLockRelease(lock);
+  return still_dead;
+}
+
+void forget_table(Oid relation) {
+  if (table == nullptr) return;
+  each_entry(LW_EXCLUSIVE, [relation](const Entry *entry) {
+    return entry->run.id.database != MyDatabaseId || entry->run.id.table != relation;
+  });
+}
+
+void run_table_load() {
+  // Defined later than at the server's start it could not be set any more, and would say what is not so.
+  if (!process_shared_preload_libraries_in_progress) return;
+  DefineCustomIntVariable("emag_sync_guard.max_tracked_runs",
+                          "Sets how many live runs the shared memory has room for, of all databases.",
+                          "Where it is full, a run is judged by its row and its lease alone.", &max_tracked_runs, 2048,
+                          16, kMostRuns, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+}
+
+Size run_table_size() {
+  return add_size(header_size(), add_size(heads_size(max_tracked_runs), mul_size(sizeof(Entry), max_tracked_runs)));
+}
+
+void run_table_attach() {
+  bool found;
+  table = static_cast<Table *>(ShmemInitStruct("emag_sync_guard runs", run_table_size(), &found));
+  if (!found) {
+    memset(table, 0, sizeof(Table));
+    table->tranche = LWLockNewTrancheId();
+    table->capacity = max_tracked_runs;
+    table->buckets = buckets_for(max_tracked_runs);
+    for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
+    SpinLockInit(&table->lock);
+    for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
+    for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
+  }
+  LWLockRegisterTranche(table->tranche, "emag_sync_guard_runs");
+}
+
+}  // namespace esg

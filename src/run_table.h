@@ -1,0 +1,204 @@
+// Runs in shared memory: what rows do not tell. One entry per run that is live: who started it and whether that transaction
+// is still open, its last sign of life, its progress, its lease, the session it is bound to.
+//
+// A fixed number of entries (emag_sync_guard.max_tracked_runs), a hash with partitioned locks, numbers and no pointers. No
+// callback at commit: an entry holds the ids of the transactions that inserted, closed or leased the run, whose state tells
+// what became of them. Whoever meets an entry whose transactions have ended settles it.
+//
+// Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's ProcArrayLock
+// and transaction log, which the state of a transaction is read under. Nothing of a table owner's runs under them.
+//
+// Without shared memory every function here does nothing and finds nothing.
+#pragma once
+
+#include "server_life.h"
+
+namespace esg {
+
+constexpr int kTrackedKeyBytes = 64;     ///< with the final zero; longer keys are cut off and told by their hash
+constexpr int kTrackedStatusBytes = 64;  ///< with the final zero
+constexpr int kTrackedScopeBytes = 192;
+
+/// Names a run in memory.
+struct RunId {
+  Oid database;
+  Oid table;  ///< the guarded table, not a partition
+  uint64 key_hash;
+};
+
+/// The id of a run of this database.
+RunId run_id(Oid table, const char *key);
+
+/// How a value of a scope column is told in memory: a hash, NULL being a value of its own.
+uint64 scope_hash(const core::ScopeValue &value);
+
+/// The promise as memory has it. A session-bound lease whose canary is gone is a heartbeat lease from then on.
+enum class Binding : uint8 { kNone, kHeartbeat, kSession };
+
+/// What the row's writer tells of a run.
+struct RowFacts {
+  const char *key = nullptr;
+  const char *status = nullptr;
+  std::optional<core::Micros> started;
+  core::Scope scope;
+  std::optional<int64> done;
+  std::optional<int64> total;
+};
+
+/// A copy of an entry, its transactions settled as they were when it was copied.
+struct Tracked {
+  RunId id;
+  char key[kTrackedKeyBytes];
+  bool key_cut;
+  char status[kTrackedStatusBytes];
+  bool has_started;
+  core::Micros started;  ///< as in the row
+  int scope_count;
+  uint64 scope_hashes[core::kMaxScopeColumns];
+  bool scope_null[core::kMaxScopeColumns];
+  /// The values as texts with a final zero each, one after the other (NULL as an empty one); what did not fit is cut off.
+  char scope_text[kTrackedScopeBytes];
+  bool scope_cut;
+
+  FullTransactionId
+      inserter;              ///< its transaction is open or prepared: the run is uncommitted; invalid: it has committed
+  FullTransactionId closer;  ///< a transaction that ended or deleted the run is open; invalid: none
+  FullTransactionId leaser;  ///< the transaction that took the lease is open; invalid: it has committed
+  int writer_pid;            ///< of the inserter's session
+
+  int64 token;       ///< 0: no lease
+  bool lease_known;  ///< memory has seen all that became of the run's lease: with token 0 there is none
+  Binding binding;
+  int64 ttl;                  ///< µs; 0: none
+  Oid owner;                  ///< of the table, when the lease was taken
+  int session_pid;            ///< the session that took the lease
+  TimestampTz session_start;  ///< of that backend: a pid alone is nobody
+  bool session_ended;         ///< a bound lease's session is gone (client EOF, FATAL, termination)
+  int64 ended_at;             ///< monotonic
+  bool held;                  ///< its silence is part of a mass death (see verdict rule 6)
+
+  int64 last_sign;  ///< monotonic; 0: none but the start that the row tells
+  bool has_done;
+  bool has_total;
+  int64 done;
+  int64 total;
+  bool has_row_done;  ///< `done` as the row last had it: a heartbeat may have told of more since
+  int64 row_done;
+  int64 progress_changed;  ///< monotonic; 0: never seen to move
+  int64 fenced_at;         ///< monotonic, of the last fence(); whether it still holds is told by its lock
+  int fence_pid;
+
+  [[nodiscard]] bool uncommitted() const noexcept { return FullTransactionIdIsValid(inserter); }
+};
+
+/// What a lease brings to an entry.
+struct LeaseFacts {
+  int64 token;
+  Binding binding;
+  int64 ttl;          ///< µs; 0: none
+  Oid owner;          ///< of the table
+  bool by_this_xact;  ///< its row was written by the current transaction
+};
+
+// ---- what the triggers write (in the writer's own transaction) --------------------------------------------------------
+
+/// A live row was inserted by the current (sub)transaction. `may_move` (a partitioned table): one that this transaction has
+/// just deleted goes on as it was, it has moved between partitions. WARNING once per session where the table is full; the run
+/// then falls back to its row.
+void track_start(Oid table, const RowFacts &facts, bool may_move);
+
+/// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none.
+/// `started_anew`: from a terminal status; the old lease is stale, progress counts anew.
+void track_update(Oid table, const RowFacts &facts, bool started_anew);
+
+/// The current (sub)transaction ended or deleted the run; the entry goes when that commits. Returns whether the run may have an
+/// open lease: it has one, or memory does not know (no entry, or one made after the run's start).
+bool track_end(Oid table, const char *key);
+
+// ---- what the calls of workers write -----------------------------------------------------------------------------------
+
+/// A lease was taken, or re-attached to: a sign of life. Makes an entry where there is none (`facts` as the row has them).
+/// False where the table is full.
+bool track_lease(Oid table, const RowFacts &facts, const LeaseFacts &lease);
+
+enum class Beat : uint8 {
+  kAlive,        ///< noted
+  kNotHere,      ///< no entry with this token: ask the lease's row
+  kUncommitted,  ///< another session took the lease and has not committed it
+  kClosed,       ///< a committed transaction ended the run
+};
+
+/// A heartbeat: ~40 ns. Null done, total: not told. `bound_elsewhere` gets whether the lease is bound to another session.
+Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *total, bool *bound_elsewhere) noexcept;
+
+/// A fence was taken on the run; a sign of life too.
+void track_fence(const RunId &id, int64 token) noexcept;
+
+/// A session-bound lease becomes a heartbeat lease, with `ttl` µs where it had none.
+void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept;
+
+// ---- the end of a session (exit callbacks: no allocation, no error) -------------------------------------------------------
+
+/// The session with this lease has died. Returns whether the lease was bound to it (and its run is not closed yet).
+bool track_session_end(const RunId &id, int64 token) noexcept;
+
+// ---- readers -----------------------------------------------------------------------------------------------------------------
+
+struct TrackedRuns {
+  Tracked *items = nullptr;  ///< ordered by id.key_hash
+  int count = 0;
+
+  /// The entry of a run; null where there is none.
+  [[nodiscard]] const Tracked *find(Oid table, const char *key) const;
+};
+
+/// Copies of this database's entries of a table (InvalidOid: of all), in the current memory context, without those whose
+/// insert was rolled back or whose end is committed. Also weighs mass death: more than ten and more than half of this
+/// database's heartbeat leases silent for longer than their ttl are marked as held, and the episode is noted.
+TrackedRuns tracked_runs(Oid table);
+
+/// The same of one run, in the current memory context: none or one. Weighs nothing.
+TrackedRuns tracked_run(Oid table, const char *key);
+
+/// The transaction that inserted the run is still open or prepared (or is one's own).
+bool is_still_open(const Tracked &run);
+
+/// Just before closing a dead run: marks it closed by the current transaction, unless a sign of life came since `copy` was
+/// made. False: it is alive. `copy` may be null (no entry was there; a new one means a sign of life).
+bool track_closing(Oid table, const char *key, const Tracked *copy);
+
+/// Forgets committed entries of a table that `copies` holds and `keep` does not name: no live row stands behind them. Entries
+/// that had a sign of life or a change since they were copied stay.
+void forget_rowless(const TrackedRuns &copies, const bool *has_row);
+
+/// Forgets every entry of a table that is guarded no more.
+void forget_table(Oid table);
+
+/// Every entry of every database as it stands, under its lock: `visit` stores and does nothing else.
+void each_tracked(void (*visit)(const Tracked &run, void *context), void *context);
+
+/// Settles a copy by its transactions, for a look from outside. False: there is no run left.
+bool settle_run(Tracked *run);
+
+struct RunTableState {
+  int capacity;  ///< 0: no shared memory
+  int used;
+  int64 bytes;  ///< shared memory in all
+  int bytes_per_entry;
+  int64 refused;         ///< runs that found no room in this life of the server
+  int64 last_refused;    ///< monotonic; 0: never
+  int mass_death_count;  ///< leases held in the last episode
+  int64 mass_death_at;   ///< monotonic, of the last time more were counted; 0: never
+  Oid mass_death_database;
+};
+RunTableState run_table_state();
+
+// ---- shared memory (server_life) ------------------------------------------------------------------------------------------------
+
+/// Defines the settings; at load.
+void run_table_load();
+Size run_table_size();
+/// Makes or finds the object; called with AddinShmemInitLock held.
+void run_table_attach();
+
+}  // namespace esg

@@ -1,0 +1,81 @@
+// The shared memory behind run_table.h: private to the files that work on it. Each entry belongs to the partition of its
+// bucket and is read and written under that partition's lock; the list of free entries has a spinlock of its own.
+#pragma once
+
+#include "run_table.h"
+
+namespace esg::memory {
+
+constexpr int kPartitions = 16;
+
+struct Entry {
+  int32 next;  ///< in its bucket or in the free list; -1: the last
+  Tracked run;
+};
+static_assert(std::is_standard_layout_v<Entry> && std::is_trivially_copyable_v<Entry>);
+
+struct Table {
+  int tranche;
+  int capacity;
+  int buckets;  ///< a power of two, at least kPartitions
+  LWLockPadded locks[kPartitions];
+  slock_t lock;  ///< for what follows
+  int32 first_free;
+  int used;
+  int64 refused;
+  int64 last_refused;
+  int mass_death_count;
+  int64 mass_death_at;
+  Oid mass_death_database;
+};
+static_assert(std::is_standard_layout_v<Table>);
+
+/// Null without shared memory.
+extern Table *table;
+
+int32 *heads();
+Entry *entries();
+
+inline uint32 bucket_of(const RunId &id) {
+  return static_cast<uint32>(hash_bytes_extended(reinterpret_cast<const unsigned char *>(&id), sizeof id, 0)) &
+         static_cast<uint32>(table->buckets - 1);
+}
+inline LWLock *lock_of_bucket(uint32 bucket) { return &table->locks[bucket % kPartitions].lock; }
+
+/// What has become of a transaction that an entry holds.
+enum class XidState : uint8 { kNone, kMine, kOpen, kCommitted, kAborted };
+XidState state_of(FullTransactionId xid);
+
+/// Settles a run by its transactions: what has committed or is rolled back is taken out of it. False: there is no run left.
+bool settle(Tracked *run);
+
+/// Calls `visit(bucket, Entry *)` for every entry, one partition's lock held at a time. A visitor in exclusive mode that
+/// returns false frees the entry.
+template <typename Visit>
+void each_entry(LWLockMode mode, const Visit &visit);
+
+/// Puts an entry that was taken out of its bucket on the free list.
+void release(int32 number);
+
+template <typename Visit>
+void each_entry(LWLockMode mode, const Visit &visit) {
+  for (uint32 partition = 0; partition < kPartitions; ++partition) {
+    LWLockAcquire(lock_of_bucket(partition), mode);
+    for (uint32 bucket = partition; bucket < static_cast<uint32>(table->buckets); bucket += kPartitions) {
+      int32 *link = &heads()[bucket];
+      while (*link >= 0) {
+        Entry *entry = &entries()[*link];
+        if (visit(entry)) {
+          link = &entry->next;
+          continue;
+        }
+        const int32 gone = *link;
+        *link = entry->next;
+        release(gone);
+      }
+    }
+    LWLockRelease(lock_of_bucket(partition));
+  }
+}
+
+}  // namespace esg::memory

@@ -1,0 +1,197 @@
+// The readers' side of the runs in shared memory: copies, settled outside the locks; mass death; what has no row any more.
+// See run_table.h.
+
+#include "run_table_memory.h"
+
+namespace esg {
+namespace memory {
+namespace {
+
+/// Copies this database's entries of the table into the current context, each partition as it is at one instant.
+TrackedRuns copy_entries(Oid relation) {
+  TrackedRuns runs;
+  int room = 0;
+  for (uint32 partition = 0; partition < kPartitions;) {
+    const int before = runs.count;
+    int wanted = 0;
+    LWLock *lock = lock_of_bucket(partition);
+    LWLockAcquire(lock, LW_SHARED);
+    for (uint32 bucket = partition; bucket < static_cast<uint32>(table->buckets); bucket += kPartitions)
+      for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
+        const Tracked &run = entries()[at].run;
+        if (run.id.database != MyDatabaseId || (OidIsValid(relation) && run.id.table != relation)) continue;
+        if (before + wanted < room) runs.items[runs.count++] = run;
+        ++wanted;
+      }
+    LWLockRelease(lock);
+    if (before + wanted <= room) {
+      ++partition;
+      continue;
+    }
+    runs.count = before;
+    room = (before + wanted) * 2;
+    const Size size = sizeof(Tracked) * room;
+    runs.items = static_cast<Tracked *>(runs.items == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
+                                                              : repalloc_huge(runs.items, size));
+  }
+  return runs;
+}
+
+int by_hash(const void *a, const void *b) {
+  const uint64 left = static_cast<const Tracked *>(a)->id.key_hash;
+  const uint64 right = static_cast<const Tracked *>(b)->id.key_hash;
+  return left == right ? 0 : left < right ? -1 : 1;
+}
+
+bool has_lapsed(const Tracked &run, int64 now) {
+  return run.binding == Binding::kHeartbeat && run.ttl > 0 && now - run.last_sign > run.ttl;
+}
+
+/// More than these lapsing together are a mass death, where they are also more than half.
+constexpr int kFewEnough = 10;
+
+/// Marks the lapsed leases of this database as held where they are too many to have died each by itself.
+void weigh_mass_death() {
+  int leases = 0;
+  int lapsed = 0;
+  int fresh = 0;
+  const int64 now = monotonic_now();
+  each_entry(LW_SHARED, [&](const Entry *entry) {
+    const Tracked &run = entry->run;
+    if (run.id.database != MyDatabaseId || run.binding != Binding::kHeartbeat || run.ttl == 0) return true;
+    if (FullTransactionIdIsValid(run.closer)) return true;
+    ++leases;
+    if (!has_lapsed(run, now)) return true;
+    ++lapsed;
+    if (!run.held) ++fresh;
+    return true;
+  });
+  if (lapsed <= kFewEnough || lapsed * 2 <= leases || fresh == 0) return;
+  each_entry(LW_EXCLUSIVE, [now](Entry *entry) {
+    if (entry->run.id.database == MyDatabaseId && has_lapsed(entry->run, now)) entry->run.held = true;
+    return true;
+  });
+  SpinLockAcquire(&table->lock);
+  table->mass_death_count = lapsed;
+  table->mass_death_at = now;
+  table->mass_death_database = MyDatabaseId;
+  SpinLockRelease(&table->lock);
+}
+
+/// Settles a copy for a reader. False: for him there is no such run.
+bool settle_copy(Tracked *run) {
+  if (!settle(run)) return false;
+  if (state_of(run->closer) == XidState::kMine) return false;
+  if (state_of(run->leaser) == XidState::kMine) run->leaser = InvalidFullTransactionId;
+  return true;
+}
+
+}  // namespace
+}  // namespace memory
+
+using namespace memory;
+
+const Tracked *TrackedRuns::find(Oid relation, const char *key) const {
+  if (count == 0) return nullptr;
+  const uint64 hash = run_id(relation, key).key_hash;
+  int low = 0;
+  int high = count;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (items[middle].id.key_hash < hash) low = middle + 1;
+    else high = middle;
+  }
+  for (int i = low; i < count && items[i].id.key_hash == hash; ++i)
+    if (items[i].id.table == relation) return &items[i];
+  return nullptr;
+}
+
+TrackedRuns tracked_runs(Oid relation) {
+  if (table == nullptr) return {};
+  weigh_mass_death();
+  TrackedRuns runs = copy_entries(relation);
+  int kept = 0;
+  for (int i = 0; i < runs.count; ++i)
+    if (settle_copy(&runs.items[i])) {
+      if (kept != i) runs.items[kept] = runs.items[i];
+      ++kept;
+    }
+  runs.count = kept;
+  if (kept > 1) qsort(runs.items, kept, sizeof(Tracked), by_hash);
+  return runs;
+}
+
+TrackedRuns tracked_run(Oid relation, const char *key) {
+  TrackedRuns runs;
+  if (table == nullptr) return runs;
+  const RunId id = run_id(relation, key);
+  const uint32 bucket = bucket_of(id);
+  runs.items = static_cast<Tracked *>(palloc(sizeof(Tracked)));
+  LWLock *lock = lock_of_bucket(bucket);
+  LWLockAcquire(lock, LW_SHARED);
+  for (int32 at = heads()[bucket]; at >= 0 && runs.count == 0; at = entries()[at].next) {
+    const Tracked &run = entries()[at].run;
+    if (run.id.key_hash == id.key_hash && run.id.table == id.table && run.id.database == id.database)
+      runs.items[runs.count++] = run;
+  }
+  LWLockRelease(lock);
+  if (runs.count == 1 && !settle_copy(&runs.items[0])) runs.count = 0;
+  return runs;
+}
+
+bool settle_run(Tracked *run) { return settle(run); }
+
+bool is_still_open(const Tracked &run) {
+  const XidState state = state_of(run.inserter);
+  return state == XidState::kOpen || state == XidState::kMine;
+}
+
+void forget_rowless(const TrackedRuns &copies, const bool *has_row) {
+  if (table == nullptr) return;
+  for (int i = 0; i < copies.count; ++i) {
+    const Tracked &copy = copies.items[i];
+    if (has_row[i] || copy.uncommitted() || FullTransactionIdIsValid(copy.closer)) continue;
+    const uint32 bucket = bucket_of(copy.id);
+    LWLock *lock = lock_of_bucket(bucket);
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    for (int32 *link = &heads()[bucket]; *link >= 0; link = &entries()[*link].next) {
+      const Tracked &run = entries()[*link].run;
+      if (run.id.key_hash != copy.id.key_hash || run.id.table != copy.id.table || run.id.database != copy.id.database)
+        continue;
+      if (run.last_sign == copy.last_sign && run.token == copy.token && !FullTransactionIdIsValid(run.closer)) {
+        const int32 gone = *link;
+        *link = entries()[gone].next;
+        release(gone);
+      }
+      break;
+    }
+    LWLockRelease(lock);
+  }
+}
+
+RunTableState run_table_state() {
+  RunTableState state{};
+  if (table == nullptr) return state;
+  state.capacity = table->capacity;
+  state.bytes = static_cast<int64>(run_table_size());
+  state.bytes_per_entry = static_cast<int>(state.bytes / table->capacity);
+  SpinLockAcquire(&table->lock);
+  state.used = table->used;
+  state.refused = table->refused;
+  state.last_refused = table->last_refused;
+  state.mass_death_count = table->mass_death_count;
+  state.mass_death_at = table->mass_death_at;
+  state.mass_death_database = table->mass_death_database;
+  SpinLockRelease(&table->lock);
+  return state;
+}
+
+void each_tracked(void (*visit)(const Tracked &run, void *context), void *context) {
+  if (table == nullptr) return;
+  each_entry(LW_SHARED, [visit, context](const Entry *entry) {
+    visit(entry->run, context);
+    return true;
+  });
+}
+
+}  // namespace esg

@@ -1,0 +1,122 @@
+// The life of the server, in shared memory and on the clock. The hooks run in the postmaster at its start and at a crash
+// restart; everything else in whatever process asks. See server_life.h.
+
+#include "server_life.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "run_table.h"
+#include "worker.h"
+
+namespace esg {
+namespace {
+
+/// Written once by who makes it, but for promoted_at.
+struct Life {
+  uint64 epoch;
+  int64 began;                   ///< monotonic
+  bool began_in_recovery;        ///< as a standby or from an archive
+  pg_atomic_uint64 promoted_at;  ///< monotonic; 0: not seen yet
+};
+static_assert(std::is_standard_layout_v<Life>);
+
+Life *life = nullptr;
+shmem_request_hook_type next_request_hook = nullptr;
+shmem_startup_hook_type next_startup_hook = nullptr;
+
+bool file_exists(const char *path) noexcept {
+  struct stat found;
+  return stat(path, &found) == 0;
+}
+
+void request_memory() {
+  if (next_request_hook != nullptr) next_request_hook();
+  RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Life)), add_size(run_table_size(), worker_requests_size())));
+}
+
+void make_memory() {
+  if (next_startup_hook != nullptr) next_startup_hook();
+  LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+  bool found;
+  life = static_cast<Life *>(ShmemInitStruct("emag_sync_guard life", sizeof(Life), &found));
+  if (!found) {
+    if (!pg_strong_random(&life->epoch, sizeof life->epoch)) life->epoch = static_cast<uint64>(GetCurrentTimestamp());
+    if (life->epoch == 0) life->epoch = 1;
+    life->began = monotonic_now();
+    life->began_in_recovery = file_exists("standby.signal") || file_exists("recovery.signal");
+    pg_atomic_init_u64(&life->promoted_at, 0);
+  }
+  run_table_attach();
+  worker_requests_attach();
+  LWLockRelease(AddinShmemInitLock);
+}
+
+/// When the present timeline began, by the file that its promotion wrote; now where there is none.
+int64 promotion(const Clock &clock) {
+  char path[MAXPGPATH];
+  snprintf(path, sizeof path, "pg_wal/%08X.history", GetWALInsertionTimeLine());
+  struct stat written;
+  if (stat(path, &written) != 0) return clock.monotonic;
+  const TimestampTz at = time_t_to_timestamptz(written.st_mtime);
+  // The file's time is in whole seconds here, and of the stepping clock: never earlier than this life, never later than now.
+  return Min(Max(clock.monotonic - (clock.now - at), life->began), clock.monotonic);
+}
+
+}  // namespace
+
+bool have_memory() noexcept { return life != nullptr; }
+
+int64 monotonic_now() noexcept {
+  struct timespec reading;
+  clock_gettime(CLOCK_MONOTONIC, &reading);
+  return static_cast<int64>(reading.tv_sec) * 1000000 + reading.tv_nsec / 1000;
+}
+
+Clock clock_at(core::Micros now) noexcept { return {now, monotonic_now()}; }
+
+std::optional<core::Micros> life_began(const Clock &clock) {
+  if (RecoveryInProgress()) return std::nullopt;
+  if (!have_memory()) return PgStartTime;
+  if (!life->began_in_recovery) return clock.instant(life->began);
+  uint64 promoted = pg_atomic_read_u64(&life->promoted_at);
+  if (promoted == 0) {
+    uint64 unknown = 0;
+    promoted = static_cast<uint64>(promotion(clock));
+    if (!pg_atomic_compare_exchange_u64(&life->promoted_at, &unknown, promoted)) promoted = unknown;
+  }
+  return clock.instant(static_cast<int64>(promoted));
+}
+
+uint64 life_epoch() noexcept { return have_memory() ? life->epoch : 0; }
+
+bool server_is_stopping() noexcept {
+  char path[MAXPGPATH];
+  snprintf(path, sizeof path, "%s/postmaster.pid", DataDir);
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  char text[2048];
+  const ssize_t length = read(file, text, sizeof text - 1);
+  close(file);
+  if (length <= 0) return false;
+  text[length] = '\0';
+  const char *line = text;
+  for (int number = 1; number < LOCK_FILE_LINE_PM_STATUS; ++number) {
+    line = strchr(line, '\n');
+    if (line == nullptr) return false;
+    ++line;
+  }
+  return strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+}
+
+void server_life_load() {
+  if (!process_shared_preload_libraries_in_progress) return;
+  next_request_hook = shmem_request_hook;
+  shmem_request_hook = request_memory;
+  next_startup_hook = shmem_startup_hook;
+  shmem_startup_hook = make_memory;
+}
+
+}  // namespace esg

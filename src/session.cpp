@@ -1,0 +1,222 @@
+// Session-bound leases, in the session that holds them: canaries, socket options, the callbacks at its end. Runs in the
+// worker's own backend. The callbacks allocate nothing and raise nothing. See session.h.
+
+#include "session.h"
+
+#include "leases.h"
+#include "locks.h"
+#include "worker.h"
+
+namespace esg {
+namespace {
+
+/// A lease bound to this session.
+struct Bound {
+  int64 token;
+  RunId id;
+  Oid owner;
+  bool canary;  ///< at the end of the session: it was still there
+};
+
+constexpr int kMostBound = 256;
+Bound bound_leases[kMostBound];
+int bound_count = 0;
+bool callbacks_registered = false;
+
+constexpr int kMostKnown = 64;
+KnownLease known_leases[kMostKnown];
+int known_count = 0;
+int known_next = 0;  ///< the one to be forgotten next
+
+LOCKTAG canary_tag(int64 token) {
+  LOCKTAG tag;
+  make_lock_tag(&tag, LockClass::kCanary, static_cast<uint64>(token));
+  return tag;
+}
+
+// ---- the socket's options ------------------------------------------------------------------------------------------------
+
+int detect_lost_host = 10000;  ///< ms; 0: the options are left alone
+
+/// A setting of the session, as it was before the first lease was bound.
+struct Option {
+  const char *name;
+  int *value;  ///< where the server keeps it
+  int wanted;  ///< in its unit
+  int before;
+};
+
+Option options[] = {{"tcp_keepalives_idle", &tcp_keepalives_idle, 0, 0},
+                    {"tcp_keepalives_interval", &tcp_keepalives_interval, 0, 0},
+                    {"tcp_keepalives_count", &tcp_keepalives_count, 0, 0},
+                    {"tcp_user_timeout", &tcp_user_timeout, 0, 0},
+                    {"client_connection_check_interval", &client_connection_check_interval, 0, 0}};
+enum OptionNumber : int { kIdle, kInterval, kCount, kUserTimeout, kCheck, kOptions };
+bool options_set = false;
+
+void set_option(const Option &option, int value) {
+  char text[16];
+  snprintf(text, sizeof text, "%d", value);
+  (void)set_config_option(option.name, text, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+}
+
+/// What makes a lost host known within detect_lost_host: half of it silent, then probes for the other half.
+void plan_options() {
+  const int seconds = Max(detect_lost_host / 1000, 2);
+  options[kIdle].wanted = seconds / 2;
+  options[kInterval].wanted = Max(seconds / 10, 1);
+  options[kCount].wanted = Max((seconds - options[kIdle].wanted) / options[kInterval].wanted, 1);
+  options[kUserTimeout].wanted = seconds * 1000;
+  options[kCheck].wanted = Max(detect_lost_host / 5, 100);
+}
+
+/// Shorter than what is set now; 0 is the system's own, hours.
+bool shortens(const Option &option) { return *option.value == 0 || *option.value > option.wanted; }
+
+void set_options() {
+  if (detect_lost_host == 0) return;
+  if (!options_set) {
+    plan_options();
+    for (Option &option : options) option.before = *option.value;
+    options_set = true;
+  }
+  for (const Option &option : options)
+    if (shortens(option)) set_option(option, option.wanted);
+}
+
+void put_options_back() {
+  if (!options_set) return;
+  for (const Option &option : options)
+    if (*option.value == option.wanted) set_option(option, option.before);
+  options_set = false;
+}
+
+// ---- the end of the session ----------------------------------------------------------------------------------------------
+
+/// before_shmem_exit: which canaries are there; they go with the session's locks, right after.
+void note_canaries(int, Datum) noexcept {
+  for (int i = 0; i < bound_count; ++i) bound_leases[i].canary = holds_canary(bound_leases[i].token);
+}
+
+/// The session did not end by its own word: its client is gone, or somebody ended it.
+bool has_died() noexcept {
+  switch (pgStatSessionEndCause) {
+    case DISCONNECT_CLIENT_EOF:
+    case DISCONNECT_FATAL:
+    case DISCONNECT_KILLED: return true;
+    default: return false;
+  }
+}
+
+/// on_shmem_exit: the transaction is over, and what it had locked is free.
+void tell_of_end(int, Datum) noexcept {
+  const bool died = has_died();
+  if (bound_count > 0 && died && server_is_stopping()) return;
+  Oid asked = InvalidOid;
+  for (int i = 0; i < bound_count; ++i) {
+    const Bound &lease = bound_leases[i];
+    if (!died || !lease.canary) {
+      track_downgrade(lease.id, lease.token, kDefaultTtl);
+      continue;
+    }
+    if (track_session_end(lease.id, lease.token) && lease.owner != asked) {
+      request_worker(lease.id.database, lease.owner, false);
+      asked = lease.owner;
+    }
+  }
+  bound_count = 0;
+}
+
+/// Takes a canary. Who only looks whether it is held has it for an instant (canary_is_held), hence more than one try.
+bool take_canary(const LOCKTAG &tag) {
+  for (int tries = 0; tries < 10; ++tries) {
+    if (LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL) return true;
+    pg_usleep(200);
+  }
+  return false;
+}
+
+Bound *find_bound(int64 token) {
+  for (int i = 0; i < bound_count; ++i)
+    if (bound_leases[i].token == token) return &bound_leases[i];
+  return nullptr;
+}
+
+}  // namespace
+
+void session_load() {
+  DefineCustomIntVariable("emag_sync_guard.detect_lost_host",
+                          "Sets within which time the lost host of a session-bound lease is noticed.",
+                          "For the time of the lease the session's keepalives, tcp_user_timeout and "
+                          "client_connection_check_interval are set by it. 0 leaves them alone.",
+                          &detect_lost_host, 10000, 0, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+}
+
+bool holds_canary(int64 token) {
+  const LOCKTAG tag = canary_tag(token);
+  return pg::lock_held_by_me_compat(tag, ExclusiveLock);
+}
+
+bool canary_is_held(int64 token) {
+  if (holds_canary(token)) return true;
+  // Tried for, since GetLockConflicts does not see what a session holds outside of a transaction.
+  const LOCKTAG tag = canary_tag(token);
+  if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+  (void)LockRelease(&tag, ShareLock, false);
+  return false;
+}
+
+bool bind_session(const RunId &id, int64 token, Oid owner) {
+  if (find_bound(token) == nullptr && bound_count == kMostBound) return false;
+  const LOCKTAG tag = canary_tag(token);
+  if (!holds_canary(token) && !take_canary(tag)) return false;
+  if (!callbacks_registered) {
+    before_shmem_exit(note_canaries, Datum(0));
+    on_shmem_exit(tell_of_end, Datum(0));
+    callbacks_registered = true;
+  }
+  if (find_bound(token) == nullptr) bound_leases[bound_count++] = {token, id, owner, false};
+  set_options();
+  return true;
+}
+
+void unbind_session(int64 token) {
+  Bound *lease = find_bound(token);
+  if (lease == nullptr) return;
+  *lease = bound_leases[--bound_count];
+  if (holds_canary(token)) {
+    const LOCKTAG tag = canary_tag(token);
+    (void)LockRelease(&tag, ExclusiveLock, true);
+  }
+  if (bound_count == 0) put_options_back();
+}
+
+void refresh_session() {
+  if (bound_count == 0 || !options_set) return;
+  if (shortens(options[kUserTimeout]) || shortens(options[kCheck]) || shortens(options[kIdle])) set_options();
+}
+
+KnownLease *known_lease(int64 token) {
+  for (int i = 0; i < known_count; ++i)
+    if (known_leases[i].token == token) return &known_leases[i];
+  return nullptr;
+}
+
+void know_lease(const KnownLease &lease) {
+  if (KnownLease *known = known_lease(lease.token); known != nullptr) {
+    *known = lease;
+    return;
+  }
+  if (known_count < kMostKnown) {
+    known_leases[known_count++] = lease;
+    return;
+  }
+  known_leases[known_next] = lease;
+  known_next = (known_next + 1) % kMostKnown;
+}
+
+void forget_lease(int64 token) {
+  if (KnownLease *known = known_lease(token); known != nullptr) *known = known_leases[--known_count];
+}
+
+}  // namespace esg

@@ -1,0 +1,147 @@
+// watch_row, AFTER INSERT, UPDATE and DELETE of live rows. Runs inside the application's statements, as the application's role.
+// It tells memory of the run (who started it, its signs of life, its end), ends its lease, and keeps scopes exclusive. After,
+// since a BEFORE trigger meets rows that ON CONFLICT or another trigger then drops.
+//
+//   zzz_emag_sync_guard_watch    AFTER INSERT OR UPDATE, live now
+//   zzz_emag_sync_guard_end      AFTER UPDATE, was live and is not
+//   zzz_emag_sync_guard_delete   AFTER DELETE, was live
+
+#include "exclusive.h"
+#include "leases.h"
+#include "liveness.h"
+#include "pg/boundary.h"
+#include "row_event.h"
+
+namespace esg {
+namespace {
+
+bool excludes(const Guarded &g, const char *status) {
+  for (int i = 0; i < g.exclusive_count; ++i)
+    if (same_text(g.exclusive_statuses[i], status)) return true;
+  return false;
+}
+
+std::optional<core::Micros> instant(const RowEvent &event, HeapTuple tuple, const Column &column) {
+  if (!column.exists()) return std::nullopt;
+  bool is_null;
+  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+  return instant_of(column, value, is_null, event.table->zone);
+}
+
+std::optional<int64> counter(const RowEvent &event, HeapTuple tuple, const Column &column) {
+  if (!column.exists()) return std::nullopt;
+  bool is_null;
+  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+  if (is_null) return std::nullopt;
+  switch (column.type) {
+    case INT2OID: return DatumGetInt16(value);
+    case INT4OID: return DatumGetInt32(value);
+    case INT8OID: return DatumGetInt64(value);
+    default: return std::nullopt;
+  }
+}
+
+RowFacts facts_of(const RowEvent &event, HeapTuple tuple, const char *key) {
+  const Guarded &g = *event.table;
+  RowFacts facts;
+  facts.key = key;
+  facts.status = text_of(event, tuple, g.status);
+  facts.started = instant(event, tuple, g.start);
+  facts.scope = scope_of(event, tuple);
+  facts.done = counter(event, tuple, g.done);
+  facts.total = counter(event, tuple, g.total);
+  return facts;
+}
+
+/// Whether a live run, with the row as given, is dead by what is known of it. `written`: the row is just being written, which is
+/// a sign of life where there is memory for it.
+bool is_dead(const RowEvent &event, HeapTuple tuple, const char *key, bool written, const Knowledge &knowledge,
+             const core::Question &question) {
+  const Guarded &g = *event.table;
+  Run run{};
+  run.key = key;
+  run.started = instant(event, tuple, g.start);
+  run.active = written && have_memory() ? question.now : instant(event, tuple, g.activity);
+  add_evidence(g, knowledge, &run);
+  const core::Limits limits =
+      core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
+  return core::judge(run.evidence, limits, question).dead();
+}
+
+/// Whether this write brings a run back to life that was dead: another one may have started meanwhile.
+bool revives(const RowEvent &event, const char *key) {
+  const Guarded &g = *event.table;
+  if (!have_memory() && !changed(event, g.start) && !changed(event, g.activity)) return false;
+  const core::Question question = question_now();
+  Knowledge knowledge = gather_from_memory(g, key, question);
+  if (!is_dead(event, event.before, key, false, knowledge, question)) return false;
+  if (knowledge.memory_alone) knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
+  return !is_dead(event, event.after, key, true, knowledge, question);
+}
+
+/// Whether this write brings a live run into a scope: it starts, it moves to another one, or it was dead and gives a sign of
+/// life. Who starts is alive, whatever start he writes. Asked before memory hears of the write.
+bool enters_scope(const RowEvent &event, const char *key) {
+  const Guarded &g = *event.table;
+  if (!excludes(g, text_of(event, event.after, g.status))) return false;
+  if (event.before == nullptr || !excludes(g, text_of(event, event.before, g.status))) return true;
+  for (int i = 0; i < g.scope_count; ++i)
+    if (changed(event, g.scope[i])) return true;
+  return revives(event, key);
+}
+
+void end_lease(const Guarded &g, const char *key, const char *reason) {
+  end_leases(g, pg::text_array(&key, 1), reason);
+}
+
+/// The run has ended: its status says so.
+void watch_end(const Guarded &g, const char *key) {
+  if (track_end(g.table, key)) end_lease(g, key, "finished");
+}
+
+/// No row has this key any more. One that moves to another partition is deleted too and comes back at once: there the lease is
+/// left to the next reaping, which ends those without a live row.
+void watch_gone(const Guarded &g, const char *key) {
+  if (track_end(g.table, key) && !g.partitioned) end_lease(g, key, "deleted");
+}
+
+void watch_live(const RowEvent &event, const char *key) {
+  const Guarded &g = *event.table;
+  const char *status_before = event.before == nullptr ? nullptr : text_of(event, event.before, g.status);
+  const bool was_live = status_before != nullptr && g.is_live(status_before);
+  const bool enters = g.exclusive && enters_scope(event, key);
+  const RowFacts facts = facts_of(event, event.after, key);
+  const bool renamed = was_live && changed(event, g.key);
+  if (renamed) watch_gone(g, key_of(event));
+  if (event.before == nullptr) track_start(g.table, facts, g.partitioned);
+  else track_update(g.table, facts, !was_live || renamed);
+  // What ended the run may have left its lease open: somebody had locked it, or the triggers were off.
+  if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) end_lease(g, key, "retried");
+  if (enters) claim_scope(g, key, facts.scope);
+}
+
+}  // namespace
+}  // namespace esg
+
+/// AFTER INSERT, UPDATE or DELETE trigger of guarded tables, for rows that are or were live.
+ESG_SQL_FUNCTION(watch_row);
+
+namespace esg {
+
+static Datum watch_row(FunctionCallInfo fcinfo) {
+  auto *trigger = checked_trigger(fcinfo, false);
+  const Guarded *g = settings_for(trigger);
+  if (g == nullptr) return Datum(0);
+  const RowEvent event = row_event(trigger, g);
+  const char *key = text_of(event, event.after, g->key);
+  if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
+    if (key != nullptr) watch_gone(*g, key);
+    return Datum(0);
+  }
+  const char *status = text_of(event, event.after, g->status);
+  if (status == nullptr || !g->is_live(status)) watch_end(*g, key_of(event));
+  else if (key != nullptr) watch_live(event, key);
+  return Datum(0);
+}
+
+}  // namespace esg

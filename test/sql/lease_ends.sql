@@ -1,0 +1,110 @@
+-- Leases end with their runs, by whatever statement and whoever writes it. Without shared memory: every end looks for a lease.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS emag_sync_guard;
+CREATE SCHEMA lease_ends;
+SET search_path = lease_ends, public;
+CREATE VIEW leases AS SELECT relation_name AS relation, run_key AS key, coalesce(end_reason, 'open') AS lease
+    FROM sync_guard.leases WHERE relation_name ~ '^lease_ends\.' ORDER BY relation_name COLLATE "C", run_key, token;
+
+-- Finished, by an UPDATE that knows nothing of leases; deleted; taken back; another one's is left alone.
+CREATE TABLE runs (id int PRIMARY KEY, status text NOT NULL, started_at timestamptz DEFAULT now(), items int DEFAULT 0);
+SELECT sync_guard.guard_table('runs', live_statuses => '{running,pending}', failed_status => 'failed');
+INSERT INTO runs SELECT i, 'running' FROM generate_series(1, 6) AS i;
+SELECT id, sync_guard.take_lease('runs', id) AS token INTO TEMP tokens FROM generate_series(1, 6) AS id;
+UPDATE runs SET status = 'pending', items = 1 WHERE id = 1;
+UPDATE runs SET status = 'completed' WHERE id = 2;
+DELETE FROM runs WHERE id = 3;
+BEGIN;
+SAVEPOINT here;
+UPDATE runs SET status = 'failed' WHERE id = 4;
+DELETE FROM runs WHERE id = 5;
+ROLLBACK TO here;
+COMMIT;
+INSERT INTO runs VALUES (6, 'running') ON CONFLICT (id) DO UPDATE SET status = 'completed';
+SELECT key, lease FROM leases;
+SELECT id, sync_guard.heartbeat(token) AS mine FROM tokens ORDER BY id;
+
+-- The same key again, in the same transaction and in the next one: another run, which is not the old token's.
+BEGIN; DELETE FROM runs WHERE id = 1; INSERT INTO runs VALUES (1, 'running'); COMMIT;
+INSERT INTO runs VALUES (3, 'running');
+SELECT id, sync_guard.heartbeat(token) AS mine FROM tokens WHERE id IN (1, 3) ORDER BY id;
+-- The key itself is changed.
+UPDATE runs SET id = 44 WHERE id = 4;
+SELECT key, lease FROM leases WHERE key IN ('1', '3', '4', '44');
+
+-- A run that starts again is not the old token's, either, though its end was not seen.
+SELECT sync_guard.allow_transition('runs', 'failed', 'running');
+ALTER TABLE runs DISABLE TRIGGER USER;
+UPDATE runs SET status = 'failed' WHERE id = 5;
+ALTER TABLE runs ENABLE TRIGGER USER;
+SELECT key, lease FROM leases WHERE key = '5';
+UPDATE runs SET status = 'running' WHERE id = 5;
+SELECT key, lease FROM leases WHERE key = '5';
+SELECT sync_guard.heartbeat(token) AS mine FROM tokens WHERE id = 5;
+
+-- Switched off, the guard does nothing; a heartbeat looks at the row, and the next reaping settles the lease.
+SELECT sync_guard.take_lease('runs', 5) AS token \gset
+SET emag_sync_guard.enabled = off;
+UPDATE runs SET status = 'completed' WHERE id = 5;
+RESET emag_sync_guard.enabled;
+SELECT lease, sync_guard.heartbeat(:token) AS mine FROM leases WHERE key = '5' AND lease = 'open';
+SELECT sync_guard.reap_stale_syncs(relation => 'runs');
+SELECT count(*) AS left_open FROM leases WHERE key = '5' AND lease = 'open';
+
+-- An application's role has no right to the leases. Observed tables end them too.
+CREATE ROLE regress_esg_lease_writer;
+GRANT USAGE ON SCHEMA lease_ends TO regress_esg_lease_writer;
+GRANT UPDATE, SELECT ON runs TO regress_esg_lease_writer;
+INSERT INTO runs VALUES (7, 'running');
+SELECT sync_guard.guard_table('runs', mode => 'observe');
+SET ROLE regress_esg_lease_writer;
+SELECT sync_guard.take_lease('runs', 7) > 0 AS taken;
+UPDATE runs SET status = 'completed' WHERE id = 7;
+SELECT count(*) FROM sync_guard.leases;
+RESET ROLE;
+SELECT key, lease FROM leases WHERE key = '7';
+
+-- Enums, char(n), domains; a status of NULL is an end, where the transitions let it through.
+CREATE TYPE state AS ENUM ('running', 'completed', 'failed');
+CREATE DOMAIN state_domain AS state;
+CREATE TABLE enums (id int PRIMARY KEY, status state, started_at timestamptz DEFAULT now());
+CREATE TABLE enum_domains (id int PRIMARY KEY, status state_domain, started_at timestamptz DEFAULT now());
+CREATE TABLE chars (id int PRIMARY KEY, status char(12), started_at timestamptz DEFAULT now());
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY '{enums,enum_domains,chars}'::text[] LOOP
+        PERFORM sync_guard.guard_table(name::regclass, live_statuses => '{running}', transitions => 'warn');
+        EXECUTE format($f$
+            INSERT INTO %1$I VALUES (1, 'running'), (2, 'running'), (3, 'running'), (4, 'running');
+            SELECT sync_guard.take_lease('%1$I', id) FROM %1$I;
+            UPDATE %1$I SET status = 'completed' WHERE id = 1;
+            UPDATE %1$I SET status = NULL WHERE id = 2;
+            DELETE FROM %1$I WHERE id = 3;
+            UPDATE %1$I SET started_at = started_at - interval '1 second' WHERE id = 4 $f$, name);
+    END LOOP;
+END $$;
+SELECT * FROM leases WHERE relation !~ 'runs';
+
+-- Partitions: a run that moves keeps its lease. One that is deleted is settled by the next reaping, as is one that ends by moving.
+CREATE TABLE parts (id int NOT NULL, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), items int DEFAULT 0, part int NOT NULL DEFAULT 1)
+    PARTITION BY LIST (part);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
+SELECT sync_guard.guard_table('parts', key_column => 'id', live_statuses => '{running}', failed_status => 'failed');
+INSERT INTO parts SELECT i, 'running' FROM generate_series(1, 4) AS i;
+SELECT id, sync_guard.take_lease('parts', id) AS token INTO TEMP part_tokens FROM parts;
+UPDATE parts SET part = 2 WHERE id = 1;
+DELETE FROM parts WHERE id = 2;
+UPDATE parts SET part = 2, status = 'completed' WHERE id = 3;
+UPDATE parts SET status = 'completed' WHERE id = 4;
+SELECT key, lease FROM leases WHERE relation ~ 'parts';
+SELECT id, sync_guard.heartbeat(token) AS mine FROM part_tokens ORDER BY id;
+SELECT sync_guard.reap_stale_syncs(relation => 'parts');
+SELECT key, lease FROM leases WHERE relation ~ 'parts';
+
+SELECT sync_guard.unguard_table(t) FROM unnest('{runs,enums,enum_domains,chars,parts}'::regclass[]) AS t;
+DROP SCHEMA lease_ends CASCADE;
+DROP ROLE regress_esg_lease_writer;
+DELETE FROM sync_guard.leases WHERE relation_name ~ '^lease_ends\.';
