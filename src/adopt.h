@@ -136,7 +136,7 @@ void prove_closing(const Guarded &g);
 void report(const Guarded &g, const Choice &choice);
 /// The NOTICE that it is done, when nothing can stand in the way any more; a WARNING where the guard is switched off.
 void report_done(const Guarded &g, bool adopted_before);
-/// The WARNING for who sets max_stall.
+/// The WARNING for who sets max_stall where no row can tell of progress.
 void warn_of_stall(const Guarded &g);
 
 }  // namespace esg::adopt

@@ -269,9 +269,13 @@ void report_done(const Guarded &g, bool adopted_before) {
 }
 
 void warn_of_stall(const Guarded &g) {
-  ereport(WARNING, errmsg("limit max_stall of table %s never strikes", g.name),
-          errdetail("When the progress of a run last moved is not known to this version."),
-          errhint("Limit what is known: max_silence, max_age."));
+  if (have_memory() && g.done.exists()) return;
+  ereport(WARNING, errmsg("limit max_stall of table %s counts only for runs whose heartbeats tell of progress", g.name),
+          have_memory() ? errdetail("The table has no progress counter.")
+                        : errdetail("Without shared memory nobody notes when the counters of a row move."),
+          errhint(have_memory() ? "Name one with done_column, or have workers call heartbeat(token, done)."
+                                : "Add emag_sync_guard to shared_preload_libraries, or have workers call "
+                                  "heartbeat(token, done)."));
 }
 
 }  // namespace esg::adopt

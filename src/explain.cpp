@@ -78,7 +78,7 @@ static Datum explain_run(FunctionCallInfo fcinfo) {
   const Run *run = find_run(g, key, question, false);
   if (run == nullptr) no_such_run(g, key);
   if (!g.is_live(run->status)) {
-    const Standing standing = standing_of(g, key);
+    const Standing standing = standing_of(g, run->key);
     const char *why =
         standing.reaping != 0 && !standing.observed
             ? psprintf("ended: \"%s\"; the guard closed it, see sync_guard.reaped_syncs line " INT64_FORMAT,
@@ -91,9 +91,12 @@ static Datum explain_run(FunctionCallInfo fcinfo) {
   for (int rule = 1; rule <= core::kRuleCount; ++rule) {
     const core::RuleView view = core::view_rule(rule, run->evidence, run->limits, question);
     // A rule that does not apply says nothing of the run.
-    const char *const texts[4] = {view.evidence, view.applies ? span_text(view.measured) : nullptr,
-                                  span_text(view.limit), view.applies ? core::verdict_name(view.verdict) : nullptr};
-    put_row(result, texts, view.applies, view.fits, run->judgement.rule == rule, rule);
+    const bool decides = run->judgement.rule == rule;
+    const char *note = decides ? note_on(*run) : nullptr;
+    const char *const texts[4] = {note == nullptr ? view.evidence : psprintf("%s (%s)", view.evidence, note),
+                                  view.applies ? span_text(view.measured) : nullptr, span_text(view.limit),
+                                  view.applies ? core::verdict_name(view.verdict) : nullptr};
+    put_row(result, texts, view.applies, view.fits, decides, rule);
   }
   const char *const texts[4] = {why_of(*run), span_text(run->judgement.measured), span_text(run->judgement.limit),
                                 core::verdict_name(run->judgement.verdict)};

@@ -41,7 +41,7 @@ void check_workers(const WorkerState &workers, int64 now, const Report &report) 
                 "Raise max_worker_processes and restart the server.");
   char waiting[48];
   if (workers.open > 0 && now - workers.oldest_open > kLate)
-    report.line(kWarning, InvalidOid, "worker_late",
+    report.line(kWarning, InvalidOid, "worker_requests_waiting",
                 psprintf("a background worker that is to close runs of dead sessions has not come for %s",
                          core::describe_span(now - workers.oldest_open, waiting, sizeof waiting)),
                 "Look at max_worker_processes and into the server's log; a call of reap_stale_syncs() closes them.");

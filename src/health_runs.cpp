@@ -83,10 +83,12 @@ void report_future(const Guarded &g, const Counted &future, core::Micros newest,
 }
 
 /// How long ago a run became dead; absent where that is not known.
-std::optional<core::Micros> dead_for(const Run &run) {
+std::optional<core::Micros> dead_for(const Run &run, core::Micros now) {
   const core::Judgement &judgement = run.judgement;
-  if (!judgement.dead() || !judgement.measured || !judgement.limit) return std::nullopt;
-  return *judgement.measured - *judgement.limit;
+  if (!judgement.dead()) return std::nullopt;
+  if (judgement.measured && judgement.limit) return *judgement.measured - *judgement.limit;
+  if (run.died) return now - *run.died;
+  return std::nullopt;
 }
 
 void report_dead(const Guarded &g, const Counted &dead, core::Micros longest, const Report &report) {
@@ -123,7 +125,7 @@ void check_runs(const Guarded &g, const Report &report) {
       future.add(run);
       newest = Max(newest, *run.started);
     }
-    const auto since = dead_for(run);
+    const auto since = dead_for(run, now);
     if (since && *since > kPatience) {
       dead.add(run);
       longest = Max(longest, *since);

@@ -10,6 +10,10 @@
 namespace esg {
 namespace {
 
+/// In which who closes a run locks its token: a fence's ShareLock conflicts with it, and no other closing does. So what
+/// conflicts with it is a fence, and a run that is just being closed does not seem to be fenced.
+constexpr LOCKMODE kClosingMode = RowExclusiveLock;
+
 LOCKTAG fence_tag(int64 token) {
   LOCKTAG tag;
   make_lock_tag(&tag, LockClass::kFence, static_cast<uint64>(token));
@@ -52,9 +56,10 @@ core::Lease lease_evidence(const Tracked &entry) {
 }
 
 /// On a standby the promise is known and its signs of life are not: what is unknown never kills.
-core::Lease unknown_lease() {
+core::Lease unknown_lease(const Lease &lease) {
   core::Lease evidence;
   evidence.kind = core::LeaseKind::kHeartbeat;
+  evidence.worker_reannounced = lease.superseded.has_value();
   return evidence;
 }
 
@@ -63,16 +68,15 @@ void add_lease(const Knowledge &knowledge, const Lease &lease, Run *run) {
   const Tracked *entry = run->memory;
   run->token = lease.token;
   run->worker = lease.worker;
+  run->died = lease.superseded;
   run->lease_unknown = knowledge.standby;
-  evidence.lease = knowledge.standby ? unknown_lease() : lease_evidence(lease, entry);
+  evidence.lease = knowledge.standby ? unknown_lease(lease) : lease_evidence(lease, entry);
   // Signs in memory are on a clock that does not step; the row's stand in where memory has none of this lease.
   if (entry == nullptr || entry->token != lease.token || entry->last_sign == 0) {
     take_newer(&evidence.last_sign, lease.attached);
     take_newer(&evidence.last_sign, lease.last_beat);
   }
   take_newer(&evidence.progress_changed, lease.progress_changed);
-  // A start in the future would pass for a sign of life, and hide that the lease has lapsed.
-  if (evidence.started && evidence.last_sign && *evidence.started > knowledge.clock.now) evidence.started.reset();
   if (entry == nullptr && lease.done) run->done = lease.done;
   if (entry == nullptr && lease.total) run->total = lease.total;
 }
@@ -124,7 +128,9 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   // What an earlier run of this key has left open is none of this one's.
   if (entry != nullptr && entry->lease_known && entry->token == 0) lease = nullptr;
   evidence.started = run->started;
-  evidence.last_sign = run->active;
+  const bool leased = lease != nullptr || (from_memory && entry->token != 0);
+  // An activity in the future is no sign of life: it would hide that those of the lease have stopped.
+  if (!leased || run->active <= knowledge.clock.now) evidence.last_sign = run->active;
   if (entry != nullptr) {
     if (entry->last_sign != 0) take_newer(&evidence.last_sign, knowledge.clock.instant(entry->last_sign));
     if (entry->progress_changed != 0) evidence.progress_changed = knowledge.clock.instant(entry->progress_changed);
@@ -137,6 +143,7 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
     run->token = entry->token;
     evidence.lease = lease_evidence(*entry);
   }
+  if (evidence.lease.session_ended && entry->ended_at != 0) run->died = knowledge.clock.instant(entry->ended_at);
   add_fence(knowledge, run);
   // Without memory nothing was lost at a start of the server but what a lease's worker had promised.
   if (run->token != 0 || have_memory()) evidence.server_started = knowledge.life_began;
@@ -147,7 +154,7 @@ int fence_holder(int64 token) {
   const LOCKTAG tag = fence_tag(token);
   if (pg::lock_held_by_me_compat(tag, ShareLock)) return MyProcPid;
   int count = 0;
-  const VirtualTransactionId *holders = GetLockConflicts(&tag, ExclusiveLock, &count);
+  const VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
   for (int i = 0; i < count; ++i) {
     if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) return process->pid;
     if (pg::is_prepared(holders[i])) return -1;
@@ -157,8 +164,8 @@ int fence_holder(int64 token) {
 
 bool lock_out_fence(int64 token) {
   const LOCKTAG tag = fence_tag(token);
-  if (pg::lock_held_by_me_compat(tag, ShareLock) && !pg::lock_held_by_me_compat(tag, ExclusiveLock)) return false;
-  return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+  if (pg::lock_held_by_me_compat(tag, ShareLock)) return false;
+  return LockAcquire(&tag, kClosingMode, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 }  // namespace esg

@@ -13,8 +13,9 @@ enum class LockClass : uint16 {
   kScope = 0x6501,      ///< an atom of an exclusive scope; exclusive, to the end of the starter's transaction
   kObserving = 0x6502,  ///< an observed table; exclusive, to the end of the transaction that tells of its dead runs
   kCanary = 0x6503,     ///< a token; exclusive, held by the session that a lease is bound to
-  kFence = 0x6504,      ///< a token; share: its worker is committing, exclusive: it is being reaped; to the transaction's end
-  kToken = 0x6505,      ///< a token; exclusive, to the end of the transaction that takes the lease
+  kFence =
+      0x6504,  ///< a token; share: its worker is committing, row exclusive: it is being reaped; to the transaction's end
+  kToken = 0x6505,  ///< a token; exclusive, to the end of the transaction that takes the lease
 };
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);

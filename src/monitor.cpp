@@ -207,6 +207,7 @@ static Datum recent_runs(FunctionCallInfo fcinfo) {
   pg::Rows rows(fcinfo);
   if (limit <= 0) return 0;
   const core::Question question = question_now();
+  ask_again();
   each_readable_table([&rows, &question, limit](const Guarded &g) {
     rows.drop_unfinished();
     RecentRun *runs;

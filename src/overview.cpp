@@ -9,6 +9,7 @@
 #include "pg/rows.h"
 #include "pg/spi.h"
 #include "runs.h"
+#include "worker.h"
 
 /// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping
 /// of the last day.
@@ -191,6 +192,7 @@ static Datum scope_counts(FunctionCallInfo fcinfo) {
   pg::Rows rows(fcinfo);
   const core::Question question = question_now();
   const Oid caller = GetUserId();
+  ask_again();
   each_readable_table([&rows, &question, caller](const Guarded &g) {
     rows.drop_unfinished();
     Tallies tallies;

@@ -280,6 +280,7 @@ static Datum stale_syncs(FunctionCallInfo fcinfo) {
     ereport(NOTICE, errmsg("nothing would be reaped: emag_sync_guard.enabled is off"));
     return Datum(0);
   }
+  ask_again();
   int64 left = call.max_runs;
   const Oid relation = relation_argument(fcinfo, 1);
   each_table(relation, readable_tables(relation, true), [&](const Guarded &g) {

@@ -7,14 +7,22 @@
 namespace esg {
 namespace {
 
-/// Whether the key column's type knows this text. Types of keys are the server's own: no code of the owner runs.
-bool could_be_key(const Guarded &g, const char *key) {
+/// The key as rows, leases and memory have it ("007" is the number 7); null where the key column's type does not know this
+/// text. Types of keys are the server's own: no code of the owner runs.
+const char *canonical_key(const Guarded &g, const char *key) {
   Oid input;
+  Oid output;
   Oid io_parameter;
+  bool is_varlena;
   getTypeInputInfo(g.key.type, &input, &io_parameter);
-  return pg::try_in_subtransaction([input, io_parameter, key] {
-           (void)OidInputFunctionCall(input, const_cast<char *>(key), io_parameter, -1);
-         }) == nullptr;
+  getTypeOutputInfo(g.key.type, &output, &is_varlena);
+  const char *canonical = nullptr;
+  const MemoryContext context = CurrentMemoryContext;
+  (void)pg::try_in_subtransaction([&] {
+    const Datum value = OidInputFunctionCall(input, const_cast<char *>(key), io_parameter, -1);
+    canonical = MemoryContextStrdup(context, OidOutputFunctionCall(output, value));
+  });
+  return canonical;
 }
 
 }  // namespace
@@ -42,9 +50,10 @@ const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
 }
 
 const Run *find_run(const Guarded &g, const char *key, const core::Question &question, bool lock) {
-  if (!could_be_key(g, key)) return nullptr;
+  const char *canonical = canonical_key(g, key);
+  if (canonical == nullptr) return nullptr;
   RunFilter filter;
-  filter.keys = pg::text_array(&key, 1);
+  filter.keys = pg::text_array(&canonical, 1);
   filter.any_status = true;
   filter.lock = lock;
   filter.with_row = lock;

@@ -1,77 +1,11 @@
-// Runs in shared memory: making the object, and what writers, workers and ending sessions write into it. Runs in whatever
-// process notes something; takes one partition's lock at a time, and under it those of the server that tell a transaction's
-// state. run_table_read.cpp has the readers' side. See run_table.h.
+// Runs in shared memory: what writers, workers and ending sessions write into it. Runs in whatever process notes something;
+// takes one partition's lock at a time, and under it those of the server that tell a transaction's state.
+// run_table_read.cpp has the readers' side. See run_table.h.
 
 #include "run_table_memory.h"
 
 namespace esg {
 namespace memory {
-
-Table *table = nullptr;
-
-namespace {
-
-constexpr int kMostRuns = 1000000;
-int max_tracked_runs = 2048;
-
-int buckets_for(int capacity) {
-  int buckets = kPartitions;
-  while (buckets < capacity) buckets *= 2;
-  return buckets;
-}
-
-Size header_size() { return MAXALIGN(sizeof(Table)); }
-
-Size heads_size(int capacity) { return MAXALIGN(mul_size(sizeof(int32), buckets_for(capacity))); }
-
-/// Transactions older than this are not asked about: the log of their state may be gone.
-constexpr uint64 kForgotten = 1000000000;
-
-}  // namespace
-
-int32 *heads() { return reinterpret_cast<int32 *>(reinterpret_cast<char *>(table) + header_size()); }
-
-Entry *entries() {
-  return reinterpret_cast<Entry *>(reinterpret_cast<char *>(table) + header_size() + heads_size(table->capacity));
-}
-
-XidState state_of(FullTransactionId xid) {
-  if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
-  const uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
-  if (next - U64FromFullTransactionId(xid) > kForgotten) return XidState::kCommitted;
-  const TransactionId id = XidFromFullTransactionId(xid);
-  if (TransactionIdIsCurrentTransactionId(id)) return XidState::kMine;
-  if (TransactionIdIsInProgress(id)) return XidState::kOpen;
-  return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
-}
-
-bool settle(Tracked *run) {
-  const XidState inserted = state_of(run->inserter);
-  if (inserted == XidState::kAborted) return false;
-  if (inserted == XidState::kCommitted) run->inserter = InvalidFullTransactionId;
-  const XidState closed = state_of(run->closer);
-  if (closed == XidState::kCommitted) return false;
-  if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;
-  const XidState leased = state_of(run->leaser);
-  if (leased == XidState::kCommitted || leased == XidState::kAborted) run->leaser = InvalidFullTransactionId;
-  if (leased == XidState::kAborted) {
-    run->token = 0;
-    run->lease_known = false;
-    run->binding = Binding::kNone;
-    run->ttl = 0;
-    run->session_ended = false;
-    run->held = false;
-  }
-  return true;
-}
-
-void release(int32 number) {
-  SpinLockAcquire(&table->lock);
-  entries()[number].next = table->first_free;
-  table->first_free = number;
-  --table->used;
-  SpinLockRelease(&table->lock);
-}
 
 namespace {
 
@@ -205,12 +139,13 @@ void drop_lease(Tracked *run) {
   run->fenced_at = 0;
 }
 
-void start_again(Tracked *run, const RowFacts &facts, int64 now) {
+void start_again(Tracked *run, const RowFacts &facts, FullTransactionId xid, int64 now) {
   drop_lease(run);
   run->lease_known = true;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
-  run->inserter = GetCurrentFullTransactionId();
+  run->inserter = xid;
+  run->closer = InvalidFullTransactionId;
   run->writer_pid = MyProcPid;
   set_row_progress(run, facts, now);
   run->progress_changed = 0;
@@ -287,9 +222,7 @@ void track_start(Oid relation, const RowFacts &facts, bool may_move) {
     set_row_progress(run, facts, now);
     sign_of_life(run, now);
   } else {
-    start_again(run, facts, now);
-    run->inserter = xid;
-    run->closer = InvalidFullTransactionId;
+    start_again(run, facts, xid, now);
     run->last_sign = starts_now(facts) ? now : 0;
     run->held = false;
   }
@@ -301,16 +234,14 @@ void track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   if (table == nullptr) return;
   LWLock *lock;
   bool made;
+  // Asked for before the lock: to make an id may take locks that are waited for.
+  const FullTransactionId xid = started_anew ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
   if (entry == nullptr) return warn_of_no_room();
   Tracked *run = &entry->run;
   const int64 now = monotonic_now();
-  if (started_anew) {
-    start_again(run, facts, now);
-    run->closer = InvalidFullTransactionId;
-  } else {
-    set_row_progress(run, facts, now);
-  }
+  if (started_anew) start_again(run, facts, xid, now);
+  else set_row_progress(run, facts, now);
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
@@ -442,35 +373,6 @@ void forget_table(Oid relation) {
   each_entry(LW_EXCLUSIVE, [relation](const Entry *entry) {
     return entry->run.id.database != MyDatabaseId || entry->run.id.table != relation;
   });
-}
-
-void run_table_load() {
-  // Defined later than at the server's start it could not be set any more, and would say what is not so.
-  if (!process_shared_preload_libraries_in_progress) return;
-  DefineCustomIntVariable("emag_sync_guard.max_tracked_runs",
-                          "Sets how many live runs the shared memory has room for, of all databases.",
-                          "Where it is full, a run is judged by its row and its lease alone.", &max_tracked_runs, 2048,
-                          16, kMostRuns, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
-}
-
-Size run_table_size() {
-  return add_size(header_size(), add_size(heads_size(max_tracked_runs), mul_size(sizeof(Entry), max_tracked_runs)));
-}
-
-void run_table_attach() {
-  bool found;
-  table = static_cast<Table *>(ShmemInitStruct("emag_sync_guard runs", run_table_size(), &found));
-  if (!found) {
-    memset(table, 0, sizeof(Table));
-    table->tranche = LWLockNewTrancheId();
-    table->capacity = max_tracked_runs;
-    table->buckets = buckets_for(max_tracked_runs);
-    for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
-    SpinLockInit(&table->lock);
-    for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
-    for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
-  }
-  LWLockRegisterTranche(table->tranche, "emag_sync_guard_runs");
 }
 
 }  // namespace esg

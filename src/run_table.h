@@ -5,8 +5,8 @@
 // callback at commit: an entry holds the ids of the transactions that inserted, closed or leased the run, whose state tells
 // what became of them. Whoever meets an entry whose transactions have ended settles it.
 //
-// Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's ProcArrayLock
-// and transaction log, which the state of a transaction is read under. Nothing of a table owner's runs under them.
+// Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's XidGenLock,
+// ProcArrayLock and transaction log, which the state of a transaction is read under. Nothing of a table owner's runs under them.
 //
 // Without shared memory every function here does nothing and finds nothing.
 #pragma once
@@ -123,9 +123,9 @@ bool track_lease(Oid table, const RowFacts &facts, const LeaseFacts &lease);
 
 enum class Beat : uint8 {
   kAlive,        ///< noted
-  kNotHere,      ///< no entry with this token: ask the lease's row
+  kNotHere,      ///< no entry with this token (a committed end took it along): ask the lease's row
   kUncommitted,  ///< another session took the lease and has not committed it
-  kClosed,       ///< a committed transaction ended the run
+  kClosed,       ///< the current transaction has ended the run
 };
 
 /// A heartbeat: ~40 ns. Null done, total: not told. `bound_elsewhere` gets whether the lease is bound to another session.

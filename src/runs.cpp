@@ -55,6 +55,15 @@ void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Questio
 
 // ---- runs that only memory knows ------------------------------------------------------------------------------------
 
+/// The process that wrote the run is still in that transaction: it has not prepared it and gone on. (A subtransaction's id
+/// follows that of its transaction, and precedes those of later ones.)
+bool is_writing(const Tracked &entry) {
+  const PGPROC *process = BackendPidGetProc(entry.writer_pid);
+  if (process == nullptr) return false;
+  const TransactionId xid = *const_cast<const volatile TransactionId *>(&process->xid);
+  return TransactionIdIsValid(xid) && !TransactionIdFollows(xid, XidFromFullTransactionId(entry.inserter));
+}
+
 /// A run of an open transaction as memory has it; its strings are those of the entry's copy.
 Run run_from_memory(const Tracked &entry) {
   Run run{};
@@ -71,19 +80,33 @@ Run run_from_memory(const Tracked &entry) {
     text += strlen(text) + 1;
   }
   run.uncommitted = true;
-  run.writer_pid = BackendPidGetProc(entry.writer_pid) == nullptr ? 0 : entry.writer_pid;
+  run.writer_pid = is_writing(entry) ? entry.writer_pid : 0;
   run.memory = &entry;
   return run;
 }
 
-/// Whether the entry's scope is the one asked for. A value that memory has not in full is told by its hash.
-bool in_scope(const Guarded &g, const RunFilter &filter, const Tracked &entry, const core::Scope &scope) {
+/// Whether the hash is that of a value which overlaps `asked`: of what it stands for, or of what stands for one of its atoms.
+bool overlaps_hash(const Guarded &g, int column, const core::ScopeValue &asked, uint64 hash) {
+  if (!asked) return false;
+  for (std::size_t i = 0; i < g.overlap_count; ++i) {
+    const core::Overlap &line = g.overlaps[i];
+    if (line.column != column) continue;
+    if (scope_hash(line.value) == hash && core::overlap(column, asked, line.value, g.overlaps, g.overlap_count))
+      return true;
+    for (std::size_t n = 0; line.value == *asked && n < line.atom_count; ++n)
+      if (scope_hash(line.atoms[n]) == hash) return true;
+  }
+  return false;
+}
+
+/// Whether the entry's scope is the one asked for. By hashes: memory may have a value in part only.
+bool in_scope(const Guarded &g, const RunFilter &filter, const Tracked &entry) {
   if (filter.scope == nullptr) return true;
   for (int i = 0; i < filter.scope->count && i < entry.scope_count; ++i) {
     if (filter.any != nullptr && filter.any[i]) continue;
     const core::ScopeValue &asked = filter.scope->values[i];
     if (scope_hash(asked) == entry.scope_hashes[i]) continue;
-    if (!filter.overlaps || !core::overlap(i, asked, scope.values[i], g.overlaps, g.overlap_count)) return false;
+    if (!filter.overlaps || !overlaps_hash(g, i, asked, entry.scope_hashes[i])) return false;
   }
   return true;
 }
@@ -96,40 +119,40 @@ bool is_wanted_status(const Guarded &g, const RunFilter &filter, const char *sta
   return false;
 }
 
-bool is_wanted_key(Datum keys, const char *key) {
+/// By the key's hash: memory may have the key in part only.
+bool is_wanted_key(const Guarded &g, Datum keys, uint64 key_hash) {
   if (keys == 0) return true;
   Datum *items;
   bool *nulls;
   int count;
   deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
   for (int i = 0; i < count; ++i)
-    if (!nulls[i] && strcmp(TextDatumGetCString(items[i]), key) == 0) return true;
+    if (!nulls[i] && run_id(g.table, TextDatumGetCString(items[i])).key_hash == key_hash) return true;
   return false;
 }
 
-bool has_key(const Runs &runs, const char *key) {
+/// Which entries have a row among the runs.
+const bool *with_row(const TrackedRuns &tracked, const Runs &runs) {
+  auto *found = static_cast<bool *>(palloc0(sizeof(bool) * Max(tracked.count, 1)));
   for (int i = 0; i < runs.count; ++i)
-    if (strcmp(runs.items[i].key, key) == 0) return true;
-  return false;
+    if (runs.items[i].memory != nullptr) found[runs.items[i].memory - tracked.items] = true;
+  return found;
 }
 
-/// Appends the runs whose transactions are open. Those that have committed since memory was read are in `ended`, for a second
-/// look at the rows.
+/// Appends the runs whose transactions are open, for which there is room. One that has committed since memory was read, too
+/// late for the look at the rows, is what memory says; one that was rolled back is none.
 void append_uncommitted(const Guarded &g, const RunFilter &filter, const Knowledge &knowledge,
-                        const core::Question &question, Runs *runs, List **ended) {
-  const int rows = runs->count;
+                        const core::Question &question, Runs *runs) {
+  const bool *has_row = with_row(knowledge.tracked, *runs);
   for (int i = 0; i < knowledge.tracked.count; ++i) {
     const Tracked &entry = knowledge.tracked.items[i];
-    if (!entry.uncommitted() || !is_wanted_status(g, filter, entry.status) || !is_wanted_key(filter.keys, entry.key))
+    if (!entry.uncommitted() || has_row[i] || !is_wanted_status(g, filter, entry.status) ||
+        !in_scope(g, filter, entry) || !is_wanted_key(g, filter.keys, entry.id.key_hash))
       continue;
-    Run run = run_from_memory(entry);
-    if (!in_scope(g, filter, entry, run.scope) || has_key({runs->items, rows}, run.key)) continue;
-    if (!is_still_open(entry)) {
-      *ended = lappend(*ended, const_cast<char *>(run.key));
-      continue;
-    }
-    judge_run(g, knowledge, question, &run);
-    runs->items[runs->count++] = run;
+    if (Tracked now = entry; !settle_run(&now)) continue;
+    Run *run = &runs->items[runs->count++];
+    *run = run_from_memory(entry);
+    judge_run(g, knowledge, question, run);
   }
 }
 
@@ -251,20 +274,6 @@ Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   return runs;
 }
 
-/// The rows of runs whose transactions ended between the look into memory and the rows' snapshot.
-void read_again(const Guarded &g, RunFilter filter, const List *keys, const Knowledge &knowledge,
-                const core::Question &question, Runs *runs) {
-  auto **texts = static_cast<const char **>(palloc(sizeof(char *) * list_length(keys)));
-  for (int i = 0; i < list_length(keys); ++i) texts[i] = static_cast<const char *>(list_nth(keys, i));
-  filter.keys = pg::text_array(texts, list_length(keys));
-  const Runs found = read_rows(g, filter, 0);
-  for (int i = 0; i < found.count; ++i) {
-    Run *run = &runs->items[runs->count++];
-    *run = found.items[i];
-    judge_run(g, knowledge, question, run);
-  }
-}
-
 }  // namespace
 
 Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question) {
@@ -273,14 +282,10 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
   // two. Who locks rows looks after it: what came before his lock must count.
   if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
   const bool uncommitted = filter.uncommitted && !filter.lock;
-  Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count * 2 : 0);
+  Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count : 0);
   if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
-  if (uncommitted) {
-    List *ended = NIL;
-    append_uncommitted(g, filter, knowledge, question, &runs, &ended);
-    if (ended != NIL) read_again(g, filter, ended, knowledge, question, &runs);
-  }
+  if (uncommitted) append_uncommitted(g, filter, knowledge, question, &runs);
   qsort(runs.items, runs.count, sizeof(Run), by_start);
   if (filter.tracked != nullptr) *filter.tracked = knowledge.tracked;
   return runs;

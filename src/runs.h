@@ -23,13 +23,14 @@ struct Run {
   core::Judgement judgement;
   const char *row;  ///< the row as JSON text, where asked for
 
-  bool uncommitted;       ///< known from memory alone: its writer's transaction is still open; there is no ctid, no row
-  int writer_pid;         ///< uncommitted: of that transaction's session, 0 where it was prepared
-  int64 token;            ///< of its open lease; 0: none
-  const char *worker;     ///< of its lease; null: none named
-  bool lease_unknown;     ///< on a standby: it has a lease, and only the primary knows of its signs of life
-  int fence_pid;          ///< of the session whose transaction fences it; -1: a prepared one, 0: none
-  const Tracked *memory;  ///< its entry, as copied before it was judged; null: none
+  bool uncommitted;    ///< known from memory alone: its writer's transaction was just open; there is no ctid, no row
+  int writer_pid;      ///< uncommitted: of that transaction's session, 0 where it was prepared
+  int64 token;         ///< of its open lease; 0: none
+  const char *worker;  ///< of its lease; null: none named
+  bool lease_unknown;  ///< on a standby: it has a lease, and only the primary knows of its signs of life
+  std::optional<core::Micros> died;  ///< when its session ended, or its worker announced itself anew; absent: not known
+  int fence_pid;                     ///< of the session whose transaction fences it; -1: a prepared one, 0: none
+  const Tracked *memory;             ///< its entry, as copied before it was judged; null: none
 };
 
 struct Runs {
@@ -75,6 +76,9 @@ Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &que
 
 /// The verdict in words, with what only this server knows: whose transaction is open, that this is a standby.
 char *why_of(const Run &run);
+
+/// The latter alone; null where there is nothing to tell.
+char *note_on(const Run &run);
 
 /// "Sync interrupted …: silent: no sign of life for …": the text written into a reaped row.
 char *reason_of(const Guarded &g, const Run &run);

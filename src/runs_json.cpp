@@ -118,17 +118,22 @@ Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &que
 char *why_of(const Run &run) {
   char words[160];
   core::describe(run.judgement, words, sizeof words);
+  const char *note = note_on(run);
+  if (note == nullptr) return pstrdup(words);
+  return psprintf(run.judgement.verdict == core::Verdict::kFenced ? "%s (%s)" : "%s; %s", words, note);
+}
+
+char *note_on(const Run &run) {
   if (run.judgement.verdict == core::Verdict::kFenced)
-    return run.fence_pid > 0 ? psprintf("%s (pid %d)", words, run.fence_pid)
-                             : psprintf("%s (a prepared transaction)", words);
+    return run.fence_pid > 0 ? psprintf("pid %d", run.fence_pid) : pstrdup("a prepared transaction");
   if (run.lease_unknown)
-    return psprintf("%s; this is a standby: the signs of life of its lease are known to the primary only", words);
-  if (!run.uncommitted) return pstrdup(words);
+    return pstrdup("this is a standby: the signs of life of its lease are known to the primary only");
+  if (!run.uncommitted) return nullptr;
   const char *whose =
       run.writer_pid > 0 ? psprintf("the transaction of pid %d", run.writer_pid) : "a prepared transaction";
-  return psprintf(run.judgement.dead() ? "%s; abandoned: %s is still open, and until it ends nobody can close the run"
-                                       : "%s; not committed yet by %s",
-                  words, whose);
+  return psprintf(run.judgement.dead() ? "abandoned: %s is still open, and until it ends nobody can close the run"
+                                       : "not committed yet by %s",
+                  whose);
 }
 
 char *reason_of(const Guarded &g, const Run &run) {

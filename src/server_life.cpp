@@ -54,15 +54,24 @@ void make_memory() {
   LWLockRelease(AddinShmemInitLock);
 }
 
+/// When a file was written. Whole seconds would not do: a lease taken in the second before would count as taken after.
+TimestampTz written_at(const struct stat &file) {
+#ifdef __APPLE__
+  const struct timespec &at = file.st_mtimespec;
+#else
+  const struct timespec &at = file.st_mtim;
+#endif
+  return time_t_to_timestamptz(at.tv_sec) + at.tv_nsec / 1000;
+}
+
 /// When the present timeline began, by the file that its promotion wrote; now where there is none.
 int64 promotion(const Clock &clock) {
   char path[MAXPGPATH];
   snprintf(path, sizeof path, "pg_wal/%08X.history", GetWALInsertionTimeLine());
   struct stat written;
   if (stat(path, &written) != 0) return clock.monotonic;
-  const TimestampTz at = time_t_to_timestamptz(written.st_mtime);
-  // The file's time is in whole seconds here, and of the stepping clock: never earlier than this life, never later than now.
-  return Min(Max(clock.monotonic - (clock.now - at), life->began), clock.monotonic);
+  // The file's time is of the stepping clock: never earlier than this life, never later than now.
+  return Min(Max(clock.monotonic - (clock.now - written_at(written)), life->began), clock.monotonic);
 }
 
 }  // namespace

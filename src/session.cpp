@@ -1,5 +1,6 @@
-// Session-bound leases, in the session that holds them: canaries, socket options, the callbacks at its end. Runs in the
-// worker's own backend. The callbacks allocate nothing and raise nothing. See session.h.
+// Session-bound leases, in the session that holds them: canaries, socket options, the callbacks at its end and at the ends of
+// its transactions: a lease that a rolled back transaction took is not bound, one that it gave up is bound still. Runs in the
+// worker's own backend. The callbacks at exit allocate nothing and raise nothing. See session.h.
 
 #include "session.h"
 
@@ -15,12 +16,17 @@ struct Bound {
   int64 token;
   RunId id;
   Oid owner;
-  bool canary;  ///< at the end of the session: it was still there
+  SubTransactionId taken;  ///< open, and it binds the lease; invalid: that has committed
+  SubTransactionId left;   ///< open, and it gives the lease up; invalid: none
+  bool canary;             ///< at the end of the session: it was still there
 };
 
 constexpr int kMostBound = 256;
 Bound bound_leases[kMostBound];
 int bound_count = 0;
+/// Runs end without a word to their session. How many leases there are when it is next looked which are there still.
+constexpr int kFirstLook = 16;
+int next_look = kFirstLook;
 bool callbacks_registered = false;
 
 constexpr int kMostKnown = 64;
@@ -49,24 +55,24 @@ struct Option {
 Option options[] = {{"tcp_keepalives_idle", &tcp_keepalives_idle, 0, 0},
                     {"tcp_keepalives_interval", &tcp_keepalives_interval, 0, 0},
                     {"tcp_keepalives_count", &tcp_keepalives_count, 0, 0},
-                    {"tcp_user_timeout", &tcp_user_timeout, 0, 0},
                     {"client_connection_check_interval", &client_connection_check_interval, 0, 0}};
-enum OptionNumber : int { kIdle, kInterval, kCount, kUserTimeout, kCheck, kOptions };
+enum OptionNumber : int { kIdle, kInterval, kCount, kCheck };
 bool options_set = false;
 
 void set_option(const Option &option, int value) {
   char text[16];
   snprintf(text, sizeof text, "%d", value);
-  (void)set_config_option(option.name, text, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+  // Where the system has no such option, it is left as it is.
+  (void)set_config_option(option.name, text, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, DEBUG1, false);
 }
 
-/// What makes a lost host known within detect_lost_host: half of it silent, then probes for the other half.
+/// What makes a lost host known within detect_lost_host: half of it silent, then probes for the other half. Not by
+/// tcp_user_timeout, which would tell while rows are under way too: it ends living clients that are not ready to read.
 void plan_options() {
   const int seconds = Max(detect_lost_host / 1000, 2);
   options[kIdle].wanted = seconds / 2;
   options[kInterval].wanted = Max(seconds / 10, 1);
   options[kCount].wanted = Max((seconds - options[kIdle].wanted) / options[kInterval].wanted, 1);
-  options[kUserTimeout].wanted = seconds * 1000;
   options[kCheck].wanted = Max(detect_lost_host / 5, 100);
 }
 
@@ -84,11 +90,60 @@ void set_options() {
     if (shortens(option)) set_option(option, option.wanted);
 }
 
+/// What somebody else has set meanwhile stays.
 void put_options_back() {
   if (!options_set) return;
   for (const Option &option : options)
     if (*option.value == option.wanted) set_option(option, option.before);
-  options_set = false;
+}
+
+// ---- the ends of transactions --------------------------------------------------------------------------------------------
+
+/// The lease is no more this session's, whatever becomes of the transaction.
+void drop(int number) {
+  const LOCKTAG tag = canary_tag(bound_leases[number].token);
+  if (pg::lock_held_by_me_compat(tag, ExclusiveLock)) (void)LockRelease(&tag, ExclusiveLock, true);
+  bound_leases[number] = bound_leases[--bound_count];
+  if (bound_count == 0) options_set = false;
+}
+
+bool all_are_left() {
+  for (int i = 0; i < bound_count; ++i)
+    if (bound_leases[i].left == InvalidSubTransactionId) return false;
+  return true;
+}
+
+/// What the transaction bound or gave up counts from its end on.
+void at_end_of_transaction(XactEvent event, void *) {
+  switch (event) {
+    case XACT_EVENT_PRE_COMMIT:
+      // The options still can fail here; once it is committed nothing may.
+      if (bound_count > 0 && all_are_left()) put_options_back();
+      return;
+    case XACT_EVENT_COMMIT:
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PREPARE: break;
+    default: return;
+  }
+  for (int i = bound_count - 1; i >= 0; --i) {
+    Bound *lease = &bound_leases[i];
+    const SubTransactionId undone = event == XACT_EVENT_ABORT ? lease->taken : InvalidSubTransactionId;
+    const SubTransactionId done = event == XACT_EVENT_COMMIT ? lease->left : InvalidSubTransactionId;
+    lease->taken = lease->left = InvalidSubTransactionId;
+    if (undone != InvalidSubTransactionId || done != InvalidSubTransactionId) drop(i);
+  }
+}
+
+void at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *) {
+  if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB) return;
+  const bool committed = event == SUBXACT_EVENT_COMMIT_SUB;
+  for (int i = bound_count - 1; i >= 0; --i) {
+    Bound *lease = &bound_leases[i];
+    if (lease->left == mine) lease->left = committed ? parent : InvalidSubTransactionId;
+    if (lease->taken != mine) continue;
+    if (committed) lease->taken = parent;
+    else drop(i);
+  }
 }
 
 // ---- the end of the session ----------------------------------------------------------------------------------------------
@@ -108,21 +163,22 @@ bool has_died() noexcept {
   }
 }
 
-/// on_shmem_exit: the transaction is over, and what it had locked is free.
+/// on_shmem_exit: the transaction is over, and what it had locked is free. All leases are marked before anyone is asked: a
+/// worker that comes at once sees them all.
 void tell_of_end(int, Datum) noexcept {
   const bool died = has_died();
   if (bound_count > 0 && died && server_is_stopping()) return;
-  Oid asked = InvalidOid;
+  int marked = 0;
   for (int i = 0; i < bound_count; ++i) {
-    const Bound &lease = bound_leases[i];
-    if (!died || !lease.canary) {
-      track_downgrade(lease.id, lease.token, kDefaultTtl);
-      continue;
-    }
-    if (track_session_end(lease.id, lease.token) && lease.owner != asked) {
-      request_worker(lease.id.database, lease.owner, false);
-      asked = lease.owner;
-    }
+    const Bound lease = bound_leases[i];
+    if (!died || !lease.canary) track_downgrade(lease.id, lease.token, kDefaultTtl);
+    else if (track_session_end(lease.id, lease.token)) bound_leases[marked++] = lease;
+  }
+  Oid asked = InvalidOid;
+  for (int i = 0; i < marked; ++i) {
+    if (bound_leases[i].owner == asked) continue;
+    asked = bound_leases[i].owner;
+    request_worker(bound_leases[i].id.database, asked, false);
   }
   bound_count = 0;
 }
@@ -142,14 +198,31 @@ Bound *find_bound(int64 token) {
   return nullptr;
 }
 
+/// Copies of the entries behind the bound leases; token 0 where there is none.
+void find_entry(const Tracked &run, void *copies) {
+  if (run.token == 0 || run.id.database != MyDatabaseId) return;
+  for (int i = 0; i < bound_count; ++i)
+    if (bound_leases[i].token == run.token) static_cast<Tracked *>(copies)[i] = run;
+}
+
+/// Drops the leases of runs that have ended: by the application's own UPDATE, or by a reaping.
+void drop_ended() {
+  auto *copies = static_cast<Tracked *>(palloc0(sizeof(Tracked) * kMostBound));
+  each_tracked(find_entry, copies);
+  for (int i = bound_count - 1; i >= 0; --i)
+    if (bound_leases[i].taken == InvalidSubTransactionId && (copies[i].token == 0 || !settle_run(&copies[i]))) drop(i);
+  pfree(copies);
+  next_look = Min(Max(kFirstLook, 2 * bound_count), kMostBound);
+}
+
 }  // namespace
 
 void session_load() {
-  DefineCustomIntVariable("emag_sync_guard.detect_lost_host",
-                          "Sets within which time the lost host of a session-bound lease is noticed.",
-                          "For the time of the lease the session's keepalives, tcp_user_timeout and "
-                          "client_connection_check_interval are set by it. 0 leaves them alone.",
-                          &detect_lost_host, 10000, 0, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "emag_sync_guard.detect_lost_host", "Sets within which time the lost host of a session-bound lease is noticed.",
+      "For the time of the lease the session's tcp_keepalives_* and client_connection_check_interval "
+      "are set by it. 0 leaves them alone.",
+      &detect_lost_host, 10000, 0, 3600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
 }
 
 bool holds_canary(int64 token) {
@@ -167,33 +240,32 @@ bool canary_is_held(int64 token) {
 }
 
 bool bind_session(const RunId &id, int64 token, Oid owner) {
-  if (find_bound(token) == nullptr && bound_count == kMostBound) return false;
+  if (bound_count >= next_look) drop_ended();
+  Bound *lease = find_bound(token);
+  if (lease == nullptr && bound_count == kMostBound) return false;
   const LOCKTAG tag = canary_tag(token);
   if (!holds_canary(token) && !take_canary(tag)) return false;
   if (!callbacks_registered) {
+    RegisterXactCallback(at_end_of_transaction, nullptr);
+    RegisterSubXactCallback(at_end_of_subtransaction, nullptr);
     before_shmem_exit(note_canaries, Datum(0));
     on_shmem_exit(tell_of_end, Datum(0));
     callbacks_registered = true;
   }
-  if (find_bound(token) == nullptr) bound_leases[bound_count++] = {token, id, owner, false};
+  if (lease == nullptr)
+    bound_leases[bound_count++] = {token, id, owner, GetCurrentSubTransactionId(), InvalidSubTransactionId, false};
+  else lease->left = InvalidSubTransactionId;
   set_options();
   return true;
 }
 
 void unbind_session(int64 token) {
-  Bound *lease = find_bound(token);
-  if (lease == nullptr) return;
-  *lease = bound_leases[--bound_count];
-  if (holds_canary(token)) {
-    const LOCKTAG tag = canary_tag(token);
-    (void)LockRelease(&tag, ExclusiveLock, true);
-  }
-  if (bound_count == 0) put_options_back();
+  if (Bound *lease = find_bound(token); lease != nullptr) lease->left = GetCurrentSubTransactionId();
 }
 
 void refresh_session() {
   if (bound_count == 0 || !options_set) return;
-  if (shortens(options[kUserTimeout]) || shortens(options[kCheck]) || shortens(options[kIdle])) set_options();
+  if (shortens(options[kCheck]) || shortens(options[kIdle])) set_options();
 }
 
 KnownLease *known_lease(int64 token) {

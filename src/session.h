@@ -16,7 +16,8 @@ void session_load();
 /// False where somebody else holds the canary.
 bool bind_session(const RunId &id, int64 token, Oid owner);
 
-/// The lease is no more this session's: its canary goes, and with the last one the socket's options are put back.
+/// The lease is no more this session's once the current transaction commits: its canary goes, and with the last one the
+/// socket's options are put back. Until then, and where it is rolled back, the lease is bound.
 void unbind_session(int64 token);
 
 /// This session has bound the lease and its canary is still there.

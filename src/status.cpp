@@ -6,6 +6,7 @@
 #include "pg/boundary.h"
 #include "pg/spi.h"
 #include "runs.h"
+#include "worker.h"
 
 namespace esg {
 namespace {
@@ -256,8 +257,12 @@ char *value_from_memory(const Guarded &g, const Run &run, const Column &column) 
     text = OidOutputFunctionCall(column.type == TIMESTAMPTZOID ? F_TIMESTAMPTZ_OUT : F_TIMESTAMP_OUT,
                                  column.type == TIMESTAMPTZOID ? TimestampTzGetDatum(*run.started)
                                                                : TimestampGetDatum(to_naive(*run.started, g.zone)));
-  for (int i = 0; i < g.scope_count; ++i)
-    if (column.attno == g.scope[i].attno && run.scope.values[i]) text = run.scope.values[i]->data();
+  for (int i = 0; i < g.scope_count; ++i) {
+    const core::ScopeValue &value = run.scope.values[i];
+    // One that memory has cut off is not the column's value.
+    if (column.attno == g.scope[i].attno && value && scope_hash(value) == run.memory->scope_hashes[i])
+      text = value->data();
+  }
   const char *type = pg::type_sql(column.type == VARCHAROID || column.type == BPCHAROID ? TEXTOID : column.type);
   return text == nullptr ? psprintf("NULL::%s", type) : psprintf("%s::%s", quote_literal_cstr(text), type);
 }
@@ -333,6 +338,7 @@ static Datum sync_is_running(FunctionCallInfo fcinfo) {
   const char *value = scope_value_argument(fcinfo, 0);
   const Oid relation = relation_argument(fcinfo, 1);
   const core::Question question = question_now();
+  ask_again();
   bool running = false;
   each_table(relation, scoped_tables(relation, value), [&](const Guarded &g) {
     running = alive_runs(g, asked_by_value(g, value), question).count > 0;
@@ -347,6 +353,7 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
             errhint("For example: SELECT sync_guard.scope_is_running('{\"sync_type\": \"products\"}');"));
   const Oid relation = relation_argument(fcinfo, 1);
   const core::Question question = question_now();
+  ask_again();
   Jsonb *object = PG_GETARG_JSONB_P(0);
   const char *unknown = "";
   const List *tables = tables_to_ask(relation);
@@ -380,6 +387,7 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
     ereport(ERROR, errcode(kBadOption), errmsg("recent must be between 0 and 10000"), errdetail("It was %d.", recent),
             errhint("0 leaves recent_syncs empty."));
   const core::Question question = question_now();
+  ask_again();
   const List *tables = scoped_tables(relation, value);
   const bool several = list_length(tables) > 1;
   List *current = NIL;

@@ -6,6 +6,7 @@
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "run_table.h"
 #include "setup.h"
 
 namespace esg {
@@ -45,6 +46,7 @@ static Datum esg::unguard_table(FunctionCallInfo fcinfo) {
   (void)owned_relation(fcinfo, "unguard_table()");
   (void)remove_triggers(table);
   (void)forget_settings(table);
+  forget_table(table);
   AtEOXact_GUC(false, level);
   PG_RETURN_VOID();
 }

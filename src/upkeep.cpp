@@ -3,6 +3,7 @@
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "run_table.h"
 #include "settings.h"
 
 namespace esg {
@@ -57,9 +58,16 @@ static Datum forget_dropped(FunctionCallInfo fcinfo) {
   const pg::Statement forget(
       "DELETE FROM sync_guard.settings AS s USING pg_catalog.pg_event_trigger_dropped_objects() AS d"
       " WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
-      " AND d.objsubid OPERATOR(pg_catalog.=) 0 AND s.relation::pg_catalog.oid OPERATOR(pg_catalog.=) d.objid");
+      " AND d.objsubid OPERATOR(pg_catalog.=) 0 AND s.relation::pg_catalog.oid OPERATOR(pg_catalog.=) d.objid "
+      "RETURNING s.relation::pg_catalog.oid");
   const pg::Identity before = pg::become_extension_owner();
-  pg::spi_execute(forget);
+  pg::spi_begin();
+  const uint64 dropped = pg::spi_run(forget, pg::Access::kWrite);
+  for (uint64 i = 0; i < dropped; ++i) {
+    bool is_null;
+    forget_table(DatumGetObjectId(pg::spi_datum(i, 1, &is_null)));
+  }
+  pg::spi_end();
   pg::restore(before);
   PG_RETURN_NULL();
 }

@@ -12,6 +12,8 @@ namespace {
 constexpr int kSlots = 64;
 /// A worker that was registered and has not begun after this long will not: it is asked for again.
 constexpr int64 kNoReceipt = 2 * core::kSecond;
+/// Where all slots are needed, one goes whose request nobody has asked for again for this long: its database may be gone.
+constexpr int64 kForgotten = core::kMinute;
 
 struct Slot {
   Oid database;
@@ -23,6 +25,7 @@ struct Slot {
   int running;          ///< pid of the worker; 0: none
   Latch *latch;         ///< of the running one: in shared memory, at the same place for all
   bool sweep;
+  bool sweeping;  ///< what the running one has taken on
 };
 
 struct Requests {
@@ -42,13 +45,23 @@ LWLock *lock() { return &requests->lock.lock; }
 
 bool is_open(const Slot &slot) { return slot.requested > slot.served; }
 
+bool is_under_way(const Slot &slot) { return slot.running != 0 || slot.registered_at != 0; }
+
+/// Nobody has come for it, and nobody asks any more.
+bool is_forgotten(const Slot &slot, int64 now) {
+  return slot.running == 0 && now - Max(slot.registered_at, slot.open_since) >= kForgotten;
+}
+
 /// The slot for these; one that nobody needs any more is taken over. Null where all are needed.
-Slot *slot_for(Oid database, Oid owner) {
+Slot *slot_for(Oid database, Oid owner, int64 now) {
   Slot *unused = nullptr;
+  Slot *forgotten = nullptr;
   for (Slot &slot : requests->slots) {
     if (slot.database == database && slot.owner == owner) return &slot;
-    if (unused == nullptr && !is_open(slot) && slot.running == 0 && slot.registered_at == 0) unused = &slot;
+    if (!is_open(slot) && !is_under_way(slot)) unused = &slot;
+    else if (is_forgotten(slot, now)) forgotten = &slot;
   }
+  if (unused == nullptr) unused = forgotten;
   if (unused == nullptr) return nullptr;
   *unused = Slot{};
   unused->database = database;
@@ -94,7 +107,7 @@ void request_worker(Oid database, Oid owner, bool sweep) noexcept {
   const int64 now = monotonic_now();
   LWLockAcquire(lock(), LW_EXCLUSIVE);
   ++requests->requested;
-  if (Slot *slot = slot_for(database, owner); slot != nullptr) {
+  if (Slot *slot = slot_for(database, owner, now); slot != nullptr) {
     if (!is_open(*slot)) slot->open_since = now;
     ++slot->requested;
     slot->sweep = slot->sweep || sweep;
@@ -152,6 +165,7 @@ Job begin_job(int number) {
     slot.latch = MyLatch;
     ++requests->started;
     job = {slot.database, slot.owner, slot.requested, slot.sweep};
+    slot.sweeping = slot.sweep;
     slot.sweep = false;
   }
   LWLockRelease(lock());
@@ -167,7 +181,7 @@ bool go_on(int number, Job *job, bool done) {
     slot.open_since = is_open(slot) ? monotonic_now() : 0;
   }
   job->upto = slot.requested;
-  job->sweep = (job->sweep && !done) || slot.sweep;
+  job->sweep = slot.sweeping = (job->sweep && !done) || slot.sweep;
   slot.sweep = false;
   if (done && !more) {
     slot.running = 0;
@@ -183,6 +197,8 @@ void end_job(int number, bool served) noexcept {
   Slot &slot = requests->slots[number];
   if (slot.running == MyProcPid) {
     if (served) slot.served = slot.requested;
+    else slot.sweep = slot.sweep || slot.sweeping;
+    slot.sweeping = false;
     if (!is_open(slot)) slot.open_since = 0;
     slot.running = 0;
     slot.latch = nullptr;

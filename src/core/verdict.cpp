@@ -135,6 +135,8 @@ constexpr Rule kRules[kRuleCount] = {fenced,         overdue, session_gone, work
 std::optional<Micros> last_sign_of_life(const Evidence &evidence) noexcept {
   if (!evidence.started) return evidence.last_sign;
   if (!evidence.last_sign) return evidence.started;
+  // A lease promises signs of its own: a start in the future must not hide that they have stopped.
+  if (has_lease(evidence)) return evidence.last_sign;
   return std::max(*evidence.started, *evidence.last_sign);
 }
 

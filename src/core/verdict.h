@@ -91,7 +91,8 @@ constexpr int kRuleCount = 9;
 [[nodiscard]] RuleView view_rule(int number, const Evidence &evidence, const Limits &limits,
                                  const Question &question) noexcept;
 
-/// The last sign of life: the newest of the start and every later sign; absent where the run has no time at all.
+/// The last sign of life: the newest of the start and every later sign, of a leased run the sign alone where one is known;
+/// absent where the run has no time at all.
 [[nodiscard]] std::optional<Micros> last_sign_of_life(const Evidence &evidence) noexcept;
 
 /// The verdict's name as SQL, journal and messages show it: `live`, `fenced`, `silent`, …

@@ -10,6 +10,7 @@
   signal WHOM NAME          to all of them, in one call where WHOM is a group    → the time just before
   kill_each WHOM            kills them one after the other, each when the run of the last one is closed; table kills gets
                             (name, killed_at)                                    → how many
+  quit                      kills what is left
 
 WHOM is a group or a part of one, as a slice: workers, workers[0], workers[1::3]. A statement may name {name} (GROUP_NUMBER) and
 the columns that an earlier statement of that client returned: SELECT token …, then {token}. An answer is the first column of the
@@ -72,13 +73,14 @@ class Client:
 
     def keep(self, pause, statement):
         counted = collections.Counter()
-        while not select.select([self.line], [], [], pause)[0]:
+        while True:
             answer = self.execute(statement)
             counted[answer] += 1
             if answer == "broken":
                 self.connection = connect(self.values["name"], 60)
                 counted["reconnected"] += 1
-        return counted
+            if select.select([self.line], [], [], pause)[0]:
+                return counted
 
     def work(self):
         self.connection = connect(self.values["name"], 60)
@@ -238,7 +240,9 @@ def obey(verb, rest):
 
 
 try:
-    for line in sys.stdin:
+    for line in iter(sys.stdin.readline, ""):
+        if line == "quit\n":
+            break
         print(obey(*line.rstrip("\n").split(" ", 1)), flush=True)
 finally:
     for clients in groups.values():

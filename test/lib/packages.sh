@@ -4,7 +4,7 @@
 # The programs that the suites and the demo need, beside the server's own.
 BUILD_PACKAGES="g++ make"
 UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
-TAP_PACKAGES="libipc-run-perl perl pgbouncer python3-asyncpg python3-greenlet python3-psycopg2 python3-sqlalchemy"
+TAP_PACKAGES="iproute2 libipc-run-perl perl pgbouncer procps python3-asyncpg python3-celery python3-greenlet python3-psycopg2 python3-sqlalchemy"
 
 # server_packages MAJOR
 server_packages() {
@@ -105,4 +105,26 @@ install_packages() {
         ! command -v systemctl >/dev/null || as_root systemctl disable pgbouncer || true ;;
     esac
     return "$status"
+}
+
+# ---- Node.js ----------------------------------------------------------------
+has_node_pg() { command -v node >/dev/null && NODE_PATH=$1 node -e 'require("pg")' 2>/dev/null; }
+
+# need_node_pg: sets NODE_PATH to a folder with the client `pg`. Debian's own
+# where it can be installed; a node from elsewhere often keeps it out, and then
+# npm fetches it into the work folder.
+need_node_pg() {
+    NODE_PATH=/usr/share/nodejs:/usr/lib/nodejs
+    if ! has_node_pg "$NODE_PATH"; then
+        need_apt
+        if ! command -v npm >/dev/null || apt-get -s install --no-install-recommends nodejs node-pg >/dev/null 2>&1; then
+            need_packages nodejs node-pg
+        else
+            NODE_PATH=$WORK/node/node_modules
+            must "Fetching the client pg for Node.js" "$WORK/log/npm.log" \
+                as_server env HOME="$WORK" npm install --prefix "$WORK/node" --no-audit --no-fund pg
+        fi
+    fi
+    has_node_pg "$NODE_PATH" || die "node finds no module pg"
+    export NODE_PATH
 }

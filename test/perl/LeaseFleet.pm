@@ -62,10 +62,12 @@ sub counts
 	return decode_json($fleet->ask($command));
 }
 
-# Kills what is left of it.
+# Kills what is left of it. (It is told to: its input need not end, since servers started meanwhile hold the pipe too.)
 sub end
 {
 	my ($fleet) = @_;
+	$fleet->{in} .= "quit\n";
+	$fleet->{timer}->start;
 	$fleet->{run}->finish;
 	return;
 }

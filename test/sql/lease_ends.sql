@@ -10,7 +10,7 @@ CREATE VIEW leases AS SELECT relation_name AS relation, run_key AS key, coalesce
 CREATE TABLE runs (id int PRIMARY KEY, status text NOT NULL, started_at timestamptz DEFAULT now(), items int DEFAULT 0);
 SELECT sync_guard.guard_table('runs', live_statuses => '{running,pending}', failed_status => 'failed');
 INSERT INTO runs SELECT i, 'running' FROM generate_series(1, 6) AS i;
-SELECT id, sync_guard.take_lease('runs', id) AS token INTO TEMP tokens FROM generate_series(1, 6) AS id;
+SELECT id, sync_guard.take_lease('runs', id) AS token INTO tokens FROM generate_series(1, 6) AS id;
 UPDATE runs SET status = 'pending', items = 1 WHERE id = 1;
 UPDATE runs SET status = 'completed' WHERE id = 2;
 DELETE FROM runs WHERE id = 3;
@@ -88,13 +88,13 @@ END $$;
 SELECT * FROM leases WHERE relation !~ 'runs';
 
 -- Partitions: a run that moves keeps its lease. One that is deleted is settled by the next reaping, as is one that ends by moving.
-CREATE TABLE parts (id int NOT NULL, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), items int DEFAULT 0, part int NOT NULL DEFAULT 1)
+CREATE TABLE parts (id int NOT NULL, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), items int DEFAULT 0, part int NOT NULL DEFAULT 1, PRIMARY KEY (id, part))
     PARTITION BY LIST (part);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
 CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
 SELECT sync_guard.guard_table('parts', key_column => 'id', live_statuses => '{running}', failed_status => 'failed');
 INSERT INTO parts SELECT i, 'running' FROM generate_series(1, 4) AS i;
-SELECT id, sync_guard.take_lease('parts', id) AS token INTO TEMP part_tokens FROM parts;
+SELECT id, sync_guard.take_lease('parts', id) AS token INTO part_tokens FROM parts;
 UPDATE parts SET part = 2 WHERE id = 1;
 DELETE FROM parts WHERE id = 2;
 UPDATE parts SET part = 2, status = 'completed' WHERE id = 3;

@@ -174,9 +174,9 @@ client($node, 'pg_dump', '-Fc', '--data-only', '-f', "$dumps/data", 'app');
 client($other, 'pg_restore', '--exit-on-error', '-d', 'data_only', "$dumps/data");
 is(sql($other, 'data_only', $whole{$_}), $original{$_}, "data only: $_") for qw(settings limits rules journal rows);
 is(sql($other, 'data_only', q{SELECT count(*), min(hint) FROM sync_guard.guard_health WHERE problem = 'trigger_problem' AND relation = 'app.runs'::regclass}),
-	q{3|Mend it: SELECT sync_guard.repair_triggers('app.runs');}, 'data only: guard_health says that the triggers are missing');
+	q{5|Mend it: SELECT sync_guard.repair_triggers('app.runs');}, 'data only: guard_health says that the triggers are missing');
 is(sql($other, 'data_only', q{SELECT sync_guard.repair_triggers('app.runs') + sync_guard.repair_triggers('app.parts')
-							  + sync_guard.repair_triggers('"Odd ""one"""."Sync Logs"')}), '9', 'data only: repair_triggers makes them');
+							  + sync_guard.repair_triggers('"Odd ""one"""."Sync Logs"')}), '15', 'data only: repair_triggers makes them');
 sql($other, 'data_only', 'ALTER TABLE app.parts_1 DISABLE TRIGGER zzz_emag_sync_guard_watch');
 works($other, 'data_only', 'data only');
 
@@ -218,7 +218,8 @@ sql($node, 'app', q{GRANT USAGE ON SCHEMA "Odd ""one""" TO app_owner;
 	local $ENV{PGPORT} = $node->port;
 	my ($out, $err) = ('', '');
 	ok(!IPC::Run::run([ 'pg_dump', '-f', '/dev/null', 'app' ], '>', \$out, '2>', \$err), 'who reads the tables alone cannot dump the whole');
-	like($err, qr/permission denied for .*journal/, 'since the journal is not his to read');
+	# (Up to 17 a sequence is read by a query of its own, whose error says so.)
+	like($err, qr/permission denied for .*journal|failed to get data for sequence "journal_id_seq"; user may lack SELECT/, 'since the journal is not his to read');
 	client($node, 'pg_dump', '-N', 'sync_guard', '-f', "$dumps/without.sql", 'app');
 }
 like(slurp_file("$dumps/without.sql"), qr/CREATE EXTENSION IF NOT EXISTS emag_sync_guard/, 'without its schema the extension is dumped');

@@ -15,10 +15,15 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 make_run_table($node, 'runs');
 sql(q{SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', time_zone => 'UTC', max_silence => '1 hour')});
 
-# The table's own trigger waits at one run, as long as somebody holds the lock 1.
+# The table's own trigger waits at one run, as long as somebody holds the lock 1; lock 2 says that it does. Not for the lock
+# itself, unless it is told to: a reaping soon gives up what waits for a lock.
 sql(q{
 	CREATE FUNCTION wait_at() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(2);
+		WHILE current_setting('gate.locks', true) IS DISTINCT FROM 'on' AND NOT pg_try_advisory_xact_lock_shared(1) LOOP
+			PERFORM pg_sleep(0.01);
+		END LOOP;
 		PERFORM pg_advisory_xact_lock_shared(1);
 		RETURN NEW;
 	END $$;
@@ -54,9 +59,11 @@ sub start_psql
 	return \%run;
 }
 
+my $at_the_gate = q{SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = 2 AND granted};
+
 sub until_it_waits
 {
-	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'advisory'})
+	$node->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM ($at_the_gate) AS g})
 	  or die 'the reaping does not come to the gate';
 	return;
 }
@@ -101,7 +108,7 @@ is(state(), '2600|2600|0|0', 'and is wholly there afterwards');
 # The session goes, not the server.
 fill();
 ($holder, $reaper) = reap_up_to_the_gate('SELECT sync_guard.reap_stale_syncs()');
-sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'});
+sql(qq{SELECT pg_terminate_backend(pid) FROM ($at_the_gate) AS g});
 $reaper->{handle}->finish;
 like($reaper->{err}, qr/terminating connection due to administrator command/, 'a reaping whose session is ended is no warning but an end');
 is(state(), '0|0|0|0', 'nothing of it is left');
@@ -109,16 +116,15 @@ is(state(), '0|0|0|0', 'nothing of it is left');
 # A cancel is for the whole call too, not for the table at hand.
 $reaper = start_psql('SELECT sync_guard.reap_stale_syncs()');
 until_it_waits();
-sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'});
+sql(qq{SELECT pg_cancel_backend(pid) FROM ($at_the_gate) AS g});
 $reaper->{handle}->finish;
 like($reaper->{err}, qr/^ERROR:  canceling statement due to user request/, 'a cancel ends the call');
 is(state(), '0|0|0|0', 'nothing of it is left');
-# (Shorter than a reaping waits for a lock.)
 $reaper = start_psql("SET statement_timeout = '100ms'", 'SELECT sync_guard.reap_stale_syncs()');
 $reaper->{handle}->finish;
 like($reaper->{err}, qr/^ERROR:  canceling statement due to statement timeout/, 'so does a timeout');
 is(state(), '0|0|0|0', 'nothing of it is left');
-$reaper = start_psql("SET lock_timeout = '500ms'", 'SELECT sync_guard.reap_stale_syncs()');
+$reaper = start_psql("SET gate.locks = on; SET lock_timeout = '500ms'", 'SELECT sync_guard.reap_stale_syncs()');
 $reaper->{handle}->finish;
 like($reaper->{err}, qr/^WARNING:  could not close run \d+ of table public\.runs: canceling statement due to lock timeout/m,
 	'a lock that the table\'s own trigger waits for in vain fails for that run');

@@ -68,7 +68,7 @@ diag("workers: asked for $asked times, started $started, no slot $refused times"
 cmp_ok($asked, '>=', $clients, 'each death asked for the worker');
 cmp_ok($started, '>=', 1, 'which came');
 is($refused, '0', 'there was always a slot');
-is(sql(q{SELECT requests_open FROM sync_guard.guard_memory}), '0', 'and no request is open');
+ok($node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory}), 'and no request stays open');
 
 # ---- what else ends a session --------------------------------------------------------------------------------------------------
 $fleet->ask('open ended 1');

@@ -102,7 +102,7 @@ sub start_client
 	my %started = (name => $name, in => '', out => '');
 	$started{run} = IPC::Run::start([ on_host($host), $python, $client, $name, $what ],
 		'<', \$started{in}, '>', \$started{out}, '2>', \$started{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	output_of(\%started, qr/token (\d+)|refused|finished/);
+	output_of(\%started, qr/(?:token|refused|finished).*\n/);
 	($started{token}) = $started{out} =~ /token (\d+)/;
 	return \%started;
 }
@@ -141,15 +141,15 @@ ok($idle > 0 && $idle + $interval * $count <= $lost_host && $check > 0 && $check
   or diag($options{bound});
 is($options{rolled_back}, $options{bound}, 'after a rollback the next heartbeat sets it again');
 is($options{after}, $options{before}, 'the lease ended: as it was');
+# It would tell of a lost host while rows are under way to it, which hold the probes up; and it ends living clients too.
+is($unacknowledged, (split / /, $options{before})[4], 'tcp_user_timeout is left alone');
 
 # ---- the cut -------------------------------------------------------------------------------------------------------------------
-# What is being sent holds the probes up. The one option that would tell then, tcp_user_timeout, ends living clients too, that
-# are merely not ready to read: where it is not set, TCP's own retransmissions give up, after a quarter of an hour.
-my @lost = map { start_client('lost', "lost_$_", $_) } qw(idle statement), $unacknowledged > 0 ? 'receiving' : ();
+my @lost = map { start_client('lost', "lost_$_", $_) } qw(idle statement);
 my @near = map { start_client('near', "near_$_", $_) } qw(idle statement receiving beating pausing);
 output_of($near[4], qr/pauses/);
 $node->poll_query_until('postgres', q{
-	SELECT count(*) >= 3 FROM pg_stat_activity
+	SELECT count(*) = 3 FROM pg_stat_activity
 	WHERE state = 'active' AND (application_name LIKE '%\_statement' OR application_name LIKE '%\_receiving')})
   or die 'the long statements do not run';
 

@@ -20,6 +20,8 @@ my $seconds = $ENV{POOL_SECONDS} // 7;
 my ($bouncer) = grep { -x } map { "$_/pgbouncer" } split(/:/, $ENV{PATH}), '/usr/sbin';
 plan skip_all => 'PgBouncer is not installed' unless $bouncer;
 plan skip_all => 'PgBouncer does not run as root' if $> == 0;
+# The signal at which it ends at once: since 1.23 TERM waits until all clients have gone.
+my $at_once = `$bouncer --version` =~ /^PgBouncer 1\.(\d+)/ && $1 < 23 ? 'TERM' : 'QUIT';
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 my $node = guard_node('pgbouncer', preload => ['emag_sync_guard'], conf => 'max_connections = 50');
@@ -82,7 +84,7 @@ sub start_pooler
 	die 'PgBouncer does not answer';
 }
 
-# Ends it: the signals TERM and KILL, INT (which waits until transactions have ended), or its own command SHUTDOWN.
+# Ends it: the signals TERM or QUIT, and KILL; INT (which waits until transactions have ended), or its own command SHUTDOWN.
 sub end_pooler
 {
 	my ($how) = @_;
@@ -159,7 +161,7 @@ for my $command ('RECONNECT', 'PAUSE', 'INT')
 start_pooler();
 
 # The limit: as long as nothing tells that the session is shared, its violent end is the end of the run.
-for my $how ('KILL', 'TERM', 'SHUTDOWN')
+for my $how ('KILL', $at_once, 'SHUTDOWN')
 {
 	$token = start_bound("limit_$how");
 	is(pooled("SELECT sync_guard.heartbeat($token)"), 't', 'a beat through the same connection proves nothing');
@@ -256,8 +258,8 @@ sub many_workers
 SKIP:
 {
 	skip 'Python has no psycopg2', 1 if system("$python -c 'import psycopg2' >/dev/null 2>&1") != 0;
-	many_workers('heartbeat leases', 'false', [ 'TERM', 'KILL', 'SHUTDOWN' ]);
-	many_workers('bound, DISCARD ALL', 'true', [ 'TERM', 'KILL', 'SHUTDOWN' ], 'server_reset_query = DISCARD ALL', 'server_reset_query_always = 1');
+	many_workers('heartbeat leases', 'false', [ $at_once, 'KILL', 'SHUTDOWN' ]);
+	many_workers('bound, DISCARD ALL', 'true', [ $at_once, 'KILL', 'SHUTDOWN' ], 'server_reset_query = DISCARD ALL', 'server_reset_query_always = 1');
 	many_workers('bound, no reset', 'true', [ 'INT', 'INT' ]);
 }
 

@@ -251,11 +251,12 @@ nothing_gained('an owner who may not log in', $log, @in_triggers, 'deferred', 'c
 sql('ALTER ROLE thief LOGIN CONNECTION LIMIT -1');
 
 # ---- a reaping that deferred triggers forbid is handed on --------------------------------------------------------------------
-sql(qq{INSERT INTO thief.deferred VALUES (@{[ ++$next ]}, 'handed on', 'running', '2020-01-01')});
+sql_as('worker_role', qq{SELECT sync_guard.start_sync('thief.deferred', '{"id": @{[ ++$next ]}, "sync_type": "handed on"}', ttl => '100 ms')});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE scope ->> 'sync_type' = 'handed on'});
 $log = -s $node->logfile;
 is(sql_as('worker_role', q{SELECT sync_guard.reap_stale_syncs()}), '0', 'a stranger may not fire deferred triggers as their owner');
 ok(until_closed('thief.deferred', 7), 'and the worker closes the run');
-is(sql(q{SELECT verdict, path, role FROM sync_guard.reaped_syncs WHERE relation_name = 'thief.deferred' ORDER BY reaping DESC LIMIT 1}), 'silent|worker|thief',
+is(sql(q{SELECT verdict, path, role FROM sync_guard.reaped_syncs WHERE relation_name = 'thief.deferred' ORDER BY reaping DESC LIMIT 1}), 'heartbeat_lost|worker|thief',
 	'by its own evidence, in the owner\'s name');
 nothing_gained('handed on', $log, 'deferred');
 

@@ -116,7 +116,7 @@ std::optional<Micros> wide_span(Micros now, const std::optional<Micros> &since) 
 Judgement expected(const Evidence &e, const Limits &l, const Question &q) {
   const bool leased = e.lease.kind != LeaseKind::kNone;
   std::optional<Micros> sign = e.started;
-  if (e.last_sign && (!sign || *e.last_sign > *sign)) sign = e.last_sign;
+  if (e.last_sign && (leased || !sign || *e.last_sign > *sign)) sign = e.last_sign;
   const auto age = wide_span(q.now, e.started);
   const auto silence = wide_span(q.now, sign);
   const auto still = wide_span(q.now, e.progress_changed);
@@ -247,7 +247,7 @@ TEST(Missing, TakingEvidenceAwayNeverKills) {
       EXPECT_FALSE(judge(less, fewer, plainer).dead()) << "without " << without;
     };
     // The start is the first sign of life: it may go where it is not the newest.
-    if (e.last_sign && e.started && *e.last_sign >= *e.started)
+    if (e.last_sign && e.started && (e.lease.kind != LeaseKind::kNone || *e.last_sign >= *e.started))
       still_alive("start", [](Evidence &x, Limits &, Question &) { x.started.reset(); });
     still_alive("progress", [](Evidence &x, Limits &, Question &) { x.progress_changed.reset(); });
     still_alive("session's end", [](Evidence &x, Limits &, Question &) { x.lease.session_ended = false; });
@@ -296,6 +296,8 @@ TEST(Prolonging, AFirstSignNeverKillsARunThatHasAStart) {
     e.last_sign.reset();
     const Judgement before = judge(e, l, q);
     e.last_sign = dice.instant();
+    // A leased run's start stands for a sign only while there is none; what comes first comes after it.
+    if (e.lease.kind != LeaseKind::kNone) e.last_sign = std::max(*e.started, *e.last_sign);
     if (!before.dead() && before.verdict != Verdict::kSuspect) {
       EXPECT_FALSE(judge(e, l, q).dead());
     }

@@ -326,6 +326,25 @@ TEST(LastSignOfLife, IsTheNewerOfStartAndSign) {
   EXPECT_EQ(last_sign_of_life(run), 7);
 }
 
+TEST(LastSignOfLife, OfALeasedRunIsTheSignAlone) {
+  Evidence run = leased(kMinute, 2 * kMinute);
+  for (const Micros ahead : {-kMinute, Micros{0}, kHour}) {
+    run.started = kNow + ahead;
+    EXPECT_EQ(last_sign_of_life(run), kNow - 2 * kMinute);
+  }
+  run.last_sign.reset();
+  EXPECT_EQ(last_sign_of_life(run), run.started);
+}
+
+TEST(HeartbeatLost, IsNotHiddenByAStartInTheFuture) {
+  Evidence run = leased(kMinute, 2 * kMinute);
+  run.started = kNow + kHour;
+  EXPECT_EQ(judge(run, max_silence(kHour), kAsked), (Judgement{Verdict::kHeartbeatLost, 6, 2 * kMinute, kMinute}));
+  run = bound(2 * kHour);
+  run.started = kNow + kHour;
+  EXPECT_EQ(judge(run, max_silence(kHour), kAsked), (Judgement{Verdict::kSilent, 8, 2 * kHour, kHour}));
+}
+
 TEST(Live, IsWhatNothingSpeaksAgainst) {
   EXPECT_EQ(judge(Evidence{}, Limits{}, kAsked), (Judgement{Verdict::kLive, 0, std::nullopt, std::nullopt}));
   EXPECT_FALSE(Judgement{}.dead());

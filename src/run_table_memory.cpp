@@ -1,0 +1,110 @@
+// The object behind the runs in shared memory: its size, its making, and what becomes of an entry whose transactions have
+// ended. Made in the postmaster; the rest runs in whatever process meets an entry. See run_table_memory.h.
+
+#include "run_table_memory.h"
+
+namespace esg {
+namespace memory {
+
+Table *table = nullptr;
+
+namespace {
+
+constexpr int kMostRuns = 1000000;
+int max_tracked_runs = 2048;
+
+int buckets_for(int capacity) {
+  int buckets = kPartitions;
+  while (buckets < capacity) buckets *= 2;
+  return buckets;
+}
+
+Size header_size() { return MAXALIGN(sizeof(Table)); }
+
+Size heads_size(int capacity) { return MAXALIGN(mul_size(sizeof(int32), buckets_for(capacity))); }
+
+/// Transactions older than this are not asked about: the log of their state may be gone.
+constexpr uint64 kForgotten = 1000000000;
+
+}  // namespace
+
+int32 *heads() { return reinterpret_cast<int32 *>(reinterpret_cast<char *>(table) + header_size()); }
+
+Entry *entries() {
+  return reinterpret_cast<Entry *>(reinterpret_cast<char *>(table) + header_size() + heads_size(table->capacity));
+}
+
+XidState state_of(FullTransactionId xid) {
+  if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
+  const uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
+  if (next - U64FromFullTransactionId(xid) > kForgotten) return XidState::kCommitted;
+  const TransactionId id = XidFromFullTransactionId(xid);
+  if (TransactionIdIsCurrentTransactionId(id)) return XidState::kMine;
+  if (TransactionIdIsInProgress(id)) return XidState::kOpen;
+  return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
+}
+
+bool settle(Tracked *run) {
+  const XidState inserted = state_of(run->inserter);
+  if (inserted == XidState::kAborted) return false;
+  if (inserted == XidState::kCommitted) run->inserter = InvalidFullTransactionId;
+  const XidState closed = state_of(run->closer);
+  if (closed == XidState::kCommitted) return false;
+  if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;
+  const XidState leased = state_of(run->leaser);
+  if (leased == XidState::kCommitted || leased == XidState::kAborted) run->leaser = InvalidFullTransactionId;
+  if (leased == XidState::kAborted) {
+    run->token = 0;
+    run->lease_known = false;
+    run->binding = Binding::kNone;
+    run->ttl = 0;
+    run->session_ended = false;
+    run->held = false;
+  }
+  return true;
+}
+
+void release(int32 number) {
+  SpinLockAcquire(&table->lock);
+  entries()[number].next = table->first_free;
+  table->first_free = number;
+  --table->used;
+  SpinLockRelease(&table->lock);
+}
+
+}  // namespace memory
+
+using namespace memory;
+
+void run_table_load() {
+  // Loaded later than at the server's start there is no memory to size, and a setting of the postmaster's cannot be defined
+  // any more. Left undefined, a line for it in the configuration would be a WARNING in each session of the application.
+  const bool preloading = process_shared_preload_libraries_in_progress;
+  DefineCustomIntVariable("emag_sync_guard.max_tracked_runs",
+                          "Sets how many live runs the shared memory has room for, of all databases.",
+                          "Where it is full, a run is judged by its row and its lease alone.", &max_tracked_runs, 2048,
+                          16, kMostRuns, preloading ? PGC_POSTMASTER : PGC_SIGHUP,
+                          preloading ? 0 : GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+}
+
+Size run_table_size() {
+  return add_size(header_size(), add_size(heads_size(max_tracked_runs), mul_size(sizeof(Entry), max_tracked_runs)));
+}
+
+void run_table_attach() {
+  bool found;
+  table = static_cast<Table *>(ShmemInitStruct("emag_sync_guard runs", run_table_size(), &found));
+  if (!found) {
+    memset(table, 0, sizeof(Table));
+    table->tranche = LWLockNewTrancheId();
+    table->capacity = max_tracked_runs;
+    table->buckets = buckets_for(max_tracked_runs);
+    for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
+    SpinLockInit(&table->lock);
+    for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
+    for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
+  }
+  LWLockRegisterTranche(table->tranche, "emag_sync_guard_runs");
+}
+
+}  // namespace esg

@@ -1,0 +1,99 @@
+# What a second starter is told of the first where there is shared memory: of runs that are not committed yet, of leases, of
+# fences. And who comes back to life by an UPDATE finds the scope taken.
+use strict;
+use warnings;
+
+use GuardNode;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = guard_node('starters_in_memory', preload => ['emag_sync_guard'], conf => "max_prepared_transactions = 5\nemag_sync_guard.restart_grace = 0");
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+# What somebody else is told who starts a run of this scope.
+sub refusal
+{
+	my ($sync_type, $role) = @_;
+	my (undef, undef, $stderr) = $node->psql('postgres', qq{INSERT INTO runs (sync_type) VALUES ('$sync_type')},
+		extra_params => [ '-v', 'VERBOSITY=verbose', $role ? ('-U', $role) : () ]);
+	return $stderr;
+}
+
+make_run_table($node, 'runs');
+sql(q{SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', time_zone => 'UTC', exclusive => true)});
+
+# Not committed yet.
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+my $key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('products') RETURNING id});
+my $since = qr/since 2\d{3}-\d\d-\d\dT[\d:.]+\+00:00/;
+like(
+	refusal('products'),
+	qr/ERROR:  SY002: another run of this scope of table public\.runs is just being started\nDETAIL:  It is being started by process $pid of role \w+, and is not committed yet\. Run $key is running $since: live: last sign of life [\d.]+ s ago, limit 1 h\.\nHINT:  Try again when that transaction has ended\./,
+	'an uncommitted run is told of, with its verdict');
+sql(q{CREATE ROLE nosy LOGIN; GRANT INSERT ON runs TO nosy});
+like(
+	refusal('products', 'nosy'),
+	qr/DETAIL:  It is being started by process $pid of role \w+, and is not committed yet\.\nHINT:/,
+	'who may not read the table is not told of the run');
+
+# Its writer gives no sign any more.
+sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "products"}', max_silence => '1 microsecond')});
+like(
+	refusal('products'),
+	qr/Run $key is running $since: silent: .*\nHINT:  Its writer seems to be dead, but only the end of its transaction frees the scope: SELECT pg_terminate_backend\($pid\);/,
+	'an abandoned run is told of, with the way out');
+$session->query_safe('ROLLBACK');
+sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "products"}', reset => '{max_silence}')});
+unlike(refusal('products'), qr/ERROR/, 'rolled back, it is not in the way');
+sql(q{DELETE FROM runs});
+
+# A prepared one, of a session that has gone on and starts another one itself.
+$key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('products') RETURNING id});
+$session->query_safe(q{PREPARE TRANSACTION 'it''s prepared'});
+like(
+	refusal('products'),
+	qr/by a prepared transaction \(see pg_prepared_xacts\), and is not committed yet\. Run $key is running .*\nHINT:  Nothing but its end frees the scope: COMMIT PREPARED 'it''s prepared'; or ROLLBACK PREPARED 'it''s prepared';/,
+	'a prepared one is named, with the statements that end it');
+sql(q{ROLLBACK PREPARED 'it''s prepared'});
+
+# Committed, with a lease; fenced.
+my ($leased, $token) = split /\|/, $session->query_safe(
+	q{SELECT key, token FROM sync_guard.start_sync('runs', '{"sync_type": "products"}', ttl => '30 s', worker => 'loader-1')});
+like(
+	refusal('products'),
+	qr/is running already\nDETAIL:  Run $leased is running $since: live: last sign of life [\d.]+ s ago, limit 30 s\. It has a heartbeat lease, process $pid, of worker "loader-1", ttl 30 s\.\nHINT:  Wait/,
+	'a lease is told of');
+$session->query_safe("BEGIN; SELECT sync_guard.fence($token)");
+like(
+	refusal('products'),
+	qr/Run $leased is running $since: fenced: .* \(pid $pid\)\. It has a heartbeat lease, .*\nHINT:  Its worker is committing just now: try again when that transaction has ended\./,
+	'so is a fence');
+$session->query_safe('COMMIT');
+$session->query_safe("SELECT sync_guard.finish_sync($token, 'completed')");
+unlike(refusal('products'), qr/ERROR/, 'finished, it is not in the way');
+
+# Signs of life are in memory alone: the row says nothing of them.
+my $silent = sql(q{INSERT INTO runs (sync_type, started_at) VALUES ('orders', '2020-01-01') RETURNING id});
+my $busy = sql(q{INSERT INTO runs (sync_type, started_at) VALUES ('offers', '2020-01-01') RETURNING id});
+sql(qq{UPDATE runs SET processed_items = 1 WHERE id = $busy});
+like(refusal('offers'), qr/Run $busy is running .*: live: /, 'a run that is written is alive, whenever it started');
+unlike(refusal('orders'), qr/ERROR/, 'one that is not, is not in the way');
+my (undef, undef, $stderr) = $node->psql('postgres', qq{UPDATE runs SET processed_items = 1 WHERE id = $silent});
+like($stderr, qr/ERROR:  a run of this scope of table public\.runs is running already/, 'it cannot come back while another one has its scope');
+is(sql(qq{UPDATE runs SET processed_items = 2 WHERE id = $busy RETURNING processed_items}), '2', 'who is alive goes on');
+
+# An observed table takes no locks: what is not committed is told by memory, and only warned of.
+sql(q{SELECT sync_guard.guard_table('runs', mode => 'observe')});
+$key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('returns') RETURNING id});
+like(refusal('returns'), qr/WARNING:  SY002: a run of this scope .*\nDETAIL:  Run $key is running $since: live: .*; not committed yet by the transaction of pid $pid\./,
+	'an observed table: the uncommitted run is warned of');
+# One's own rows of an open transaction are told by the rows, whatever memory has of them.
+is($node->psql('postgres', q{BEGIN; INSERT INTO runs (sync_type) VALUES ('own'); SET session_replication_role = replica; DELETE FROM runs WHERE sync_type = 'own';
+	SET session_replication_role = origin; INSERT INTO runs (sync_type) VALUES ('own'); COMMIT}, stderr => \$stderr), 0, 'a row that was deleted unseen');
+is($stderr, '', 'is not in the way of the next one');
+$session->query_safe('ROLLBACK');
+$session->quit;
+
+done_testing();
