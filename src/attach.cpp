@@ -3,6 +3,9 @@
 #include "attach.h"
 
 #include "errors.h"
+#include "exclusive.h"
+#include "load.h"
+#include "pg/boundary.h"
 #include "server_life.h"
 
 namespace esg {
@@ -44,6 +47,14 @@ bool bind_here(const Guarded &g, const RunId &id, int64 token) {
   if (!holds_canary(token)) return bind_session(id, token, g.owner);
   refresh_session();
   return true;
+}
+
+/// Whether a run that was dead may live again: in an exclusive scope another one may have taken its place.
+bool may_come_back(const Guarded &g, const Run &run) {
+  if (!run.judgement.dead() || !guard_enabled() || !g.excludes(run.status)) return true;
+  ErrorData *error = pg::try_in_subtransaction([&] { claim_scope(g, run.key, run.scope); });
+  if (error != nullptr && error->sqlerrcode != kScopeRunning) ReThrowError(error);
+  return error == nullptr;
 }
 
 }  // namespace
@@ -122,6 +133,7 @@ bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total)
     // Another session is just taking the lease over: what it has put into memory is not ours to change.
     const Tracked *entry = holding.run->memory;
     if (entry != nullptr && entry->token > lease.token) return true;
+    if (!may_come_back(g, *holding.run)) return false;
     const int64 ttl = bound ? lease.ttl.value_or(0) : lease.ttl.value_or(kDefaultTtl);
     if (track_lease(g.table, facts_of(*holding.run),
                     {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner, lease.by_this_xact}))

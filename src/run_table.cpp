@@ -300,13 +300,13 @@ Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *to
   // Settled by now: a transaction that is still named is open.
   if (FullTransactionIdIsValid(run->leaser) && state_of(run->leaser) != XidState::kMine) answer = Beat::kUncommitted;
   else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
+  const int64 now = monotonic_now();
+  // Its time is over, and another run may have taken its place.
+  if (answer == Beat::kAlive && (run->session_ended || has_lapsed(*run, now))) answer = Beat::kNotHere;
   if (answer == Beat::kAlive) {
-    const int64 now = monotonic_now();
     if (done != nullptr) set_done(run, *done, now);
     if (total != nullptr) set_total(run, *total);
     sign_of_life(run, now);
-    // Its session is gone, its worker is not: it has come back through another one.
-    if (run->session_ended) become_heartbeat(run, 60 * core::kSecond);
     *bound_elsewhere = run->binding == Binding::kSession && run->session_pid != MyProcPid;
   }
   LWLockRelease(lock);

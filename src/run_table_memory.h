@@ -54,6 +54,11 @@ bool settle(Tracked *run);
 template <typename Visit>
 void each_entry(LWLockMode mode, const Visit &visit);
 
+/// A heartbeat lease without a sign within its ttl.
+inline bool has_lapsed(const Tracked &run, int64 now) {
+  return run.binding == Binding::kHeartbeat && run.ttl > 0 && now - run.last_sign > run.ttl;
+}
+
 /// Puts an entry that was taken out of its bucket on the free list.
 void release(int32 number);
 

@@ -43,10 +43,6 @@ int by_hash(const void *a, const void *b) {
   return left == right ? 0 : left < right ? -1 : 1;
 }
 
-bool has_lapsed(const Tracked &run, int64 now) {
-  return run.binding == Binding::kHeartbeat && run.ttl > 0 && now - run.last_sign > run.ttl;
-}
-
 /// More than these lapsing together are a mass death, where they are also more than half.
 constexpr int kFewEnough = 10;
 

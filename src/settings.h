@@ -81,6 +81,12 @@ struct Guarded {
       if (status_text == live[i]) return true;
     return false;
   }
+  /// In this status a run keeps others out of its scope.
+  [[nodiscard]] bool excludes(std::string_view status_text) const {
+    for (int i = 0; exclusive && i < exclusive_count; ++i)
+      if (status_text == exclusive_statuses[i]) return true;
+    return false;
+  }
   [[nodiscard]] bool is_end(std::string_view status_text) const {
     for (int i = 0; i < ended_count; ++i)
       if (status_text == ended[i]) return true;

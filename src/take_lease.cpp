@@ -81,12 +81,6 @@ void replace(const Guarded &g, const Run &run, const Lease &held) {
   end_leases(g, pg::text_array(&run.key, 1), "replaced");
 }
 
-bool excludes_others(const Guarded &g, const char *status) {
-  for (int i = 0; g.exclusive && i < g.exclusive_count; ++i)
-    if (strcmp(g.exclusive_statuses[i], status) == 0) return true;
-  return false;
-}
-
 }  // namespace
 }  // namespace esg
 
@@ -121,7 +115,7 @@ static Datum take_lease(FunctionCallInfo fcinfo) {
             errhint("Stop: another incarnation of this worker has taken its place."));
   }
   // The dead run comes back to life: another one may hold its scope by now.
-  if (run.judgement.dead() && guard_enabled() && excludes_others(g, run.status)) claim_scope(g, run.key, run.scope);
+  if (run.judgement.dead() && guard_enabled() && g.excludes(run.status)) claim_scope(g, run.key, run.scope);
   PG_RETURN_INT64(attach(g, facts_of(run), terms, held));
 }
 

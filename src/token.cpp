@@ -55,7 +55,9 @@ void look_at_run(Holding *holding) {
   const Guarded &g = *holding->table;
   if (g.broken != nullptr) return;  // which columns it is about is not known any more
   holding->run = read_run(g, holding->lease.key);
-  if (holding->run == nullptr) {
+  const Tracked *entry = holding->run == nullptr ? nullptr : holding->run->memory;
+  // A row of the same key that came after it is another run, and memory knows that it has no lease.
+  if (holding->run == nullptr || (entry != nullptr && entry->lease_known && entry->token == 0)) {
     holding->stale = "its row is gone";
   } else if (!g.is_live(holding->run->status)) {
     const Standing standing = standing_of(g, holding->lease.key);

@@ -15,11 +15,7 @@
 namespace esg {
 namespace {
 
-bool excludes(const Guarded &g, const char *status) {
-  for (int i = 0; i < g.exclusive_count; ++i)
-    if (same_text(g.exclusive_statuses[i], status)) return true;
-  return false;
-}
+bool excludes(const Guarded &g, const char *status) { return status != nullptr && g.excludes(status); }
 
 std::optional<core::Micros> instant(const RowEvent &event, HeapTuple tuple, const Column &column) {
   if (!column.exists()) return std::nullopt;

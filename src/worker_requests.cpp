@@ -74,7 +74,8 @@ void count_refusal(int64 now) {
   requests->last_refused = now;
 }
 
-void register_worker(Slot *slot, int64 now) {
+/// False where the server has no slot for a worker.
+bool register_worker(Slot *slot, int64 now) {
   BackgroundWorker worker;
   memset(&worker, 0, sizeof worker);
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -86,8 +87,9 @@ void register_worker(Slot *slot, int64 now) {
            slot->database);
   strlcpy(worker.bgw_type, "emag_sync_guard worker", sizeof worker.bgw_type);
   worker.bgw_main_arg = Int32GetDatum(static_cast<int32>(slot - requests->slots));
-  if (RegisterDynamicBackgroundWorker(&worker, nullptr)) slot->registered_at = now;
-  else count_refusal(now);
+  if (!RegisterDynamicBackgroundWorker(&worker, nullptr)) return false;
+  slot->registered_at = now;
+  return true;
 }
 
 /// Sees to it that a worker is under way for an open slot.
@@ -97,7 +99,13 @@ void push(Slot *slot, int64 now) {
     return;
   }
   if (slot->registered_at != 0 && now - slot->registered_at < kNoReceipt) return;
-  register_worker(slot, now);
+  if (!register_worker(slot, now)) count_refusal(now);
+}
+
+/// For a worker that goes: others have gone before it, so there may be room by now for those that were refused.
+void push_refused(int64 now) {
+  for (Slot &slot : requests->slots)
+    if (is_open(slot) && !is_under_way(slot) && !register_worker(&slot, now)) return;
 }
 
 }  // namespace
@@ -132,7 +140,7 @@ void ask_again() noexcept {
   for (Slot &slot : requests->slots) {
     if (slot.database != MyDatabaseId || !is_open(slot) || slot.running != 0) continue;
     if (now - Max(slot.registered_at, slot.open_since) < kNoReceipt) continue;
-    register_worker(&slot, now);
+    if (!register_worker(&slot, now)) count_refusal(now);
     // Where no slot was free, not every caller asks at once.
     slot.registered_at = now;
   }
@@ -205,6 +213,7 @@ void end_job(int number, bool served) noexcept {
     // Not at once again, where this one failed: that is left to who asks later.
     slot.registered_at = is_open(slot) ? monotonic_now() : 0;
   }
+  push_refused(monotonic_now());
   LWLockRelease(lock());
 }
 

@@ -20,7 +20,8 @@ Job begin_job(int number);
 /// more; the worker has given the slot back under the same lock and must go.
 bool go_on(int number, Job *job, bool done);
 
-/// The worker goes, with or without having served what it took on. Safe in an exit callback.
+/// The worker goes, with or without having served what it took on; it asks for those that were refused a slot before. Safe in
+/// an exit callback.
 void end_job(int number, bool served) noexcept;
 
 }  // namespace esg

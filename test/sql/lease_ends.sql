@@ -104,7 +104,20 @@ SELECT id, sync_guard.heartbeat(token) AS mine FROM part_tokens ORDER BY id;
 SELECT sync_guard.reap_stale_syncs(relation => 'parts');
 SELECT key, lease FROM leases WHERE relation ~ 'parts';
 
-SELECT sync_guard.unguard_table(t) FROM unnest('{runs,enums,enum_domains,chars,parts}'::regclass[]) AS t;
+-- A worker that was silent for too long and beats again: its run lives on, unless another one has taken its place meanwhile.
+CREATE TABLE alone (id int PRIMARY KEY, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now());
+SELECT sync_guard.guard_table('alone', live_statuses => '{running}', failed_status => 'failed', exclusive => true);
+INSERT INTO alone VALUES (1, 'running', '2020-01-01');
+SELECT sync_guard.take_lease('alone', 1, ttl => '1 microsecond') AS token \gset
+SELECT run_key, verdict FROM sync_guard.stuck_syncs WHERE relation = 'alone'::regclass;
+SELECT sync_guard.heartbeat(:token) AS mine;
+INSERT INTO alone VALUES (2, 'running');
+SELECT sync_guard.heartbeat(:token) AS mine;
+SELECT run_key, verdict FROM sync_guard.running_syncs WHERE relation = 'alone'::regclass;
+SELECT sync_guard.reap_stale_syncs(relation => 'alone');
+SELECT key, lease FROM leases WHERE relation ~ 'alone';
+
+SELECT sync_guard.unguard_table(t) FROM unnest('{runs,enums,enum_domains,chars,parts,alone}'::regclass[]) AS t;
 DROP SCHEMA lease_ends CASCADE;
 DROP ROLE regress_esg_lease_writer;
 DELETE FROM sync_guard.leases WHERE relation_name ~ '^lease_ends\.';

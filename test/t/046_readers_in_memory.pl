@@ -142,6 +142,6 @@ $node->restart;
 is($reaped, '0', 'a stranger cannot close a run of a table with deferred triggers');
 like($stderr, qr/NOTICE:  what could not be closed of table public\.deferred is handed to a background worker of its owner/, 'it is handed to the owner\'s worker');
 ok($node->poll_query_until('postgres', q{SELECT status = 'failed' FROM deferred}), 'which closes it');
-is(sql(q{SELECT path FROM sync_guard.reaped_syncs WHERE relation = 'deferred'::regclass}), 'worker', 'by its path');
+is(sql(q{SELECT path FROM sync_guard.reaped_syncs WHERE relation_name = 'public.deferred'}), 'worker', 'by its path');
 
 done_testing();

@@ -1,5 +1,6 @@
 # Two hundred clients die in the same instant, busy, idle in a transaction and idle, on a machine that is busy with something
 # else and with as many background workers as the server has by default: every run is closed by the worker, and nothing is left.
+# So it is where more owners of tables need a worker than there are.
 #
 # EMAG_SYNC_GUARD_ROUNDS: how often; 50 for the figures, a few to see that it holds.
 use strict;
@@ -91,6 +92,33 @@ for my $part ([ 'idle', 2 ], [ 'idle in transaction', 1 ], [ 'in a statement', 0
 			  WHERE split_part(sync_type, '_', 2)::int % 3 = $rest) AS t})));
 }
 diag(sprintf('%d rounds of %d clients, %d busy loops; workers: asked for %s times, started %s, no slot %s times', $rounds, $clients, $loops,
+		split /\|/, sql('SELECT workers_requested, workers_started, workers_refused FROM sync_guard.guard_memory')));
+
+# ---- more owners than slots ------------------------------------------------------------------------------------------------------
+# Each owner's runs need a worker of their own. Those for whom there is no slot at first are served by and by.
+my ($owners, $each) = (40, 4);
+for my $owner (1 .. $owners)
+{
+	make_run_table($node, "runs_of_$owner");
+	sql(qq{
+		CREATE ROLE owner_$owner;
+		GRANT CREATE ON SCHEMA public TO owner_$owner;
+		ALTER TABLE runs_of_$owner OWNER TO owner_$owner;
+		SELECT sync_guard.guard_table('runs_of_$owner', scope_columns => '{sync_type}', time_zone => 'UTC')});
+}
+$fleet->ask('open owned ' . $owners * $each);
+for my $owner (1 .. $owners)
+{
+	$fleet->ask(sprintf(q{do owned[%d::%d] SELECT token FROM sync_guard.start_sync('runs_of_%d', '{"sync_type": "{name}"}', bind_session => true)},
+			$owner - 1, $owners, $owner));
+}
+is(sql(q{SELECT count(*) FROM sync_guard.running_syncs WHERE lease = 'session'}), $owners * $each, "$owners owners: " . $owners * $each . ' runs are alive');
+$fleet->ask('signal owned KILL');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM sync_guard.live_runs()}), "$owners owners: all runs are closed");
+is(sql(q{SELECT verdict, path, count(*), count(DISTINCT relation_name) FROM sync_guard.reaped_syncs WHERE relation_name LIKE '%runs\_of\_%' GROUP BY 1, 2}),
+	"session_gone|worker|" . $owners * $each . "|$owners", "$owners owners: by the worker of each");
+ok($node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory}), "$owners owners: no request stays open");
+diag(sprintf('%d owners at once; workers in all: asked for %s times, started %s, no slot %s times', $owners,
 		split /\|/, sql('SELECT workers_requested, workers_started, workers_refused FROM sync_guard.guard_memory')));
 
 $fleet->end;
