@@ -67,6 +67,7 @@ static Datum guard_memory_state(FunctionCallInfo fcinfo) {
   TupleDesc desc;
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "return type must be a row type");
   const Clock clock = clock_at(GetCurrentTimestamp());
+  settle_all();
   const RunTableState runs = run_table_state();
   const WorkerState workers = worker_state();
   const auto began = have_memory() ? life_began(clock) : std::nullopt;

@@ -66,7 +66,7 @@ Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
       return entry;
     }
     LWLockRelease(*lock);
-    if (attempt == 0) each_entry(LW_EXCLUSIVE, [](Entry *other) { return settle(&other->run); });
+    if (attempt == 0) settle_all();
   }
   count_refusal();
   return nullptr;
@@ -136,6 +136,7 @@ void drop_lease(Tracked *run) {
   run->binding = Binding::kNone;
   run->ttl = 0;
   run->session_ended = false;
+  run->superseded = false;
   run->fenced_at = 0;
 }
 
@@ -302,7 +303,8 @@ Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *to
   else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
   const int64 now = monotonic_now();
   // Its time is over, and another run may have taken its place.
-  if (answer == Beat::kAlive && (run->session_ended || has_lapsed(*run, now))) answer = Beat::kNotHere;
+  if (answer == Beat::kAlive && (run->session_ended || run->superseded || has_lapsed(*run, now)))
+    answer = Beat::kNotHere;
   if (answer == Beat::kAlive) {
     if (done != nullptr) set_done(run, *done, now);
     if (total != nullptr) set_total(run, *total);
@@ -329,6 +331,14 @@ void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept {
   Entry *entry = find_token(id, token, &lock);
   if (entry == nullptr) return;
   if (entry->run.binding == Binding::kSession) become_heartbeat(&entry->run, ttl);
+  LWLockRelease(lock);
+}
+
+void track_superseded(const RunId &id, int64 token) noexcept {
+  LWLock *lock;
+  Entry *entry = find_token(id, token, &lock);
+  if (entry == nullptr) return;
+  entry->run.superseded = true;
   LWLockRelease(lock);
 }
 
@@ -366,6 +376,11 @@ bool track_closing(Oid relation, const char *key, const Tracked *copy) {
   }
   LWLockRelease(lock);
   return still_dead;
+}
+
+void settle_all() {
+  if (table == nullptr) return;
+  each_entry(LW_EXCLUSIVE, [](Entry *entry) { return settle(&entry->run); });
 }
 
 void forget_table(Oid relation) {

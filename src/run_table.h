@@ -75,6 +75,7 @@ struct Tracked {
   TimestampTz session_start;  ///< of that backend: a pid alone is nobody
   bool session_ended;         ///< a bound lease's session is gone (client EOF, FATAL, termination)
   int64 ended_at;             ///< monotonic
+  bool superseded;            ///< whoever beats must ask the lease's row: another incarnation may have announced itself
   bool held;                  ///< its silence is part of a mass death (see verdict rule 6)
 
   int64 last_sign;  ///< monotonic; 0: none but the start that the row tells
@@ -137,6 +138,9 @@ void track_fence(const RunId &id, int64 token) noexcept;
 /// A session-bound lease becomes a heartbeat lease, with `ttl` µs where it had none.
 void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept;
 
+/// Another incarnation of the lease's worker has announced itself: from now on a beat asks the lease's row.
+void track_superseded(const RunId &id, int64 token) noexcept;
+
 // ---- the end of a session (exit callbacks: no allocation, no error) -------------------------------------------------------
 
 /// The session with this lease has died. Returns whether the lease was bound to it (and its run is not closed yet).
@@ -176,6 +180,9 @@ void forget_table(Oid table);
 
 /// Every entry of every database as it stands, under its lock: `visit` stores and does nothing else.
 void each_tracked(void (*visit)(const Tracked &run, void *context), void *context);
+
+/// Gives back the entries of runs that have ended.
+void settle_all();
 
 /// Settles a copy by its transactions, for a look from outside. False: there is no run left.
 bool settle_run(Tracked *run);

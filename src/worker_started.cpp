@@ -7,6 +7,7 @@
 #include "pg/boundary.h"
 #include "pg/spi.h"
 #include "reap.h"
+#include "run_table.h"
 
 namespace esg {
 namespace {
@@ -31,14 +32,17 @@ List *reapable_tables() {
   return tables;
 }
 
-/// Keys (text[]) of the worker's superseded runs; 0 where there are none.
+/// Keys (text[]) of the worker's superseded runs, which memory is told of; 0 where there are none.
 Datum superseded_keys(const Guarded &g, const char *worker) {
   const Leases leases = open_leases(g, 0);
   auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(leases.count, 1)));
   int count = 0;
   for (int i = 0; i < leases.count; ++i) {
     const Lease &lease = leases.items[i];
-    if (lease.superseded && lease.worker != nullptr && strcmp(lease.worker, worker) == 0) keys[count++] = lease.key;
+    if (!lease.superseded || lease.worker == nullptr || strcmp(lease.worker, worker) != 0) continue;
+    // What is not reaped now, since it is fenced or locked, is told so at its next beat.
+    track_superseded(run_id(g.table, lease.key), lease.token);
+    keys[count++] = lease.key;
   }
   return count == 0 ? Datum(0) : pg::text_array(keys, count);
 }

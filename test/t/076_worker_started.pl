@@ -74,10 +74,10 @@ for my $group (qw(old old_bound nameless))
 }
 is(answer('do fenced COMMIT'), '', 'the one that was committing has committed');
 is(sql(q{SELECT verdict FROM sync_guard.stuck_syncs}), 'worker_restarted', 'now it is dead, too');
-is(answer(q{do fenced SELECT sync_guard.finish_sync({token}, 'completed')}), 'SY003', 'and cannot finish');
+is(answer('do fenced SELECT sync_guard.heartbeat({token})'), 'f', 'its next heartbeat says so before anything has closed it');
+is(answer(q{do fenced SELECT sync_guard.finish_sync({token}, 'completed')}), 'SY003', 'and it cannot finish');
 is(sql(q{SELECT sync_guard.reap_stale_syncs()}), '1', 'the next reaping closes it');
 is(sql(q{SELECT path FROM sync_guard.reaped_syncs ORDER BY reaping DESC LIMIT 1}), 'call', 'whoever calls it');
-is(answer('do fenced SELECT sync_guard.heartbeat({token})'), 'f', 'and it is told');
 is(answer('do other SELECT sync_guard.heartbeat({token})'), 't', 'another worker goes on');
 is(answer('do elsewhere SELECT sync_guard.heartbeat({token})'), 't', 'so does one on a table that the caller may not update');
 
