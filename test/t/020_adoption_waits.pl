@@ -84,7 +84,7 @@ is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'adoptio
 close_session($writer, 'COMMIT;');
 $adoption->finish;
 like($err, qr/table public\.runs is guarded from now on/, 'adoption comes through');
-is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'runs'::regclass AND tgname ~ 'emag_sync_guard'}), '3', 'with its triggers');
+is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'runs'::regclass AND tgname ~ 'emag_sync_guard'}), '5', 'with its triggers');
 
 # A change of settings that leaves the triggers as they are waits for nobody.
 $writer = open_session('writer', q{BEGIN; INSERT INTO runs (sync_type) VALUES ('products');});
