@@ -16,7 +16,6 @@ namespace {
 
 /// Written once by who makes it, but for promoted_at.
 struct Life {
-  uint64 epoch;
   int64 began;                   ///< monotonic
   bool began_in_recovery;        ///< as a standby or from an archive
   pg_atomic_uint64 promoted_at;  ///< monotonic; 0: not seen yet
@@ -43,8 +42,6 @@ void make_memory() {
   bool found;
   life = static_cast<Life *>(ShmemInitStruct("emag_sync_guard life", sizeof(Life), &found));
   if (!found) {
-    if (!pg_strong_random(&life->epoch, sizeof life->epoch)) life->epoch = static_cast<uint64>(GetCurrentTimestamp());
-    if (life->epoch == 0) life->epoch = 1;
     life->began = monotonic_now();
     life->began_in_recovery = file_exists("standby.signal") || file_exists("recovery.signal");
     pg_atomic_init_u64(&life->promoted_at, 0);
@@ -98,8 +95,6 @@ std::optional<core::Micros> life_began(const Clock &clock) {
   }
   return clock.instant(static_cast<int64>(promoted));
 }
-
-uint64 life_epoch() noexcept { return have_memory() ? life->epoch : 0; }
 
 bool server_is_stopping() noexcept {
   char path[MAXPGPATH];

@@ -34,9 +34,6 @@ Clock clock_at(core::Micros now) noexcept;
 /// shared memory: the start of the postmaster.
 std::optional<core::Micros> life_began(const Clock &clock);
 
-/// A number that no other life of this server has; 0 without shared memory.
-uint64 life_epoch() noexcept;
-
 /// The server has been told to stop (smart or fast), by its own status file: the ends of sessions tell nothing then. Safe in
 /// an exit callback: no allocation, no error.
 bool server_is_stopping() noexcept;
