@@ -164,9 +164,6 @@ TrackedRuns tracked_runs(Oid table);
 /// The same of one run, in the current memory context: none or one. Weighs nothing.
 TrackedRuns tracked_run(Oid table, const char *key);
 
-/// The transaction that inserted the run is still open or prepared (or is one's own).
-bool is_still_open(const Tracked &run);
-
 /// Just before closing a dead run: marks it closed by the current transaction, unless a sign of life came since `copy` was
 /// made. False: it is alive. `copy` may be null (no entry was there; a new one means a sign of life).
 bool track_closing(Oid table, const char *key, const Tracked *copy);

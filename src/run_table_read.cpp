@@ -137,11 +137,6 @@ TrackedRuns tracked_run(Oid relation, const char *key) {
 
 bool settle_run(Tracked *run) { return settle(run); }
 
-bool is_still_open(const Tracked &run) {
-  const XidState state = state_of(run.inserter);
-  return state == XidState::kOpen || state == XidState::kMine;
-}
-
 void forget_rowless(const TrackedRuns &copies, const bool *has_row) {
   if (table == nullptr) return;
   for (int i = 0; i < copies.count; ++i) {

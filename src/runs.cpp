@@ -113,10 +113,7 @@ bool in_scope(const Guarded &g, const RunFilter &filter, const Tracked &entry) {
 
 bool is_wanted_status(const Guarded &g, const RunFilter &filter, const char *status) {
   if (filter.any_status) return true;
-  if (!filter.exclusive_statuses) return g.is_live(status);
-  for (int i = 0; i < g.exclusive_count; ++i)
-    if (strcmp(g.exclusive_statuses[i], status) == 0) return true;
-  return false;
+  return filter.exclusive_statuses ? g.excludes(status) : g.is_live(status);
 }
 
 /// By the key's hash: memory may have the key in part only.
