@@ -53,6 +53,7 @@ ReapingJob *make_job(uint64 row, MemoryContext context) {
   job->last_message = pg::spi_text(row, 9, context);
   job->last_started = instant(row, 10);
   job->last_ended = instant(row, 11);
+  job->last_good = instant(row, 12);
   return job;
 }
 
@@ -94,7 +95,11 @@ List *reaping_jobs() {
     return NIL;
   pg::Statement query(
       "SELECT j.jobid, j.jobname::pg_catalog.text, j.schedule, j.command, j.database, j.username, j.active,"
-      " r.status, r.return_message, r.start_time, r.end_time FROM cron.job AS j LEFT JOIN LATERAL"
+      " r.status, r.return_message, r.start_time, r.end_time,"
+      " CASE WHEN r.status OPERATOR(pg_catalog.=) 'failed' THEN (SELECT COALESCE(pg_catalog.max(d.start_time)"
+      " FILTER (WHERE d.status OPERATOR(pg_catalog.=) 'succeeded'), pg_catalog.min(d.start_time))"
+      " FROM cron.job_run_details AS d WHERE d.jobid OPERATOR(pg_catalog.=) j.jobid) END"
+      " FROM cron.job AS j LEFT JOIN LATERAL"
       " (SELECT d.status, d.return_message, d.start_time, d.end_time FROM cron.job_run_details AS d"
       " WHERE d.jobid OPERATOR(pg_catalog.=) j.jobid ORDER BY d.runid DESC LIMIT 1) AS r ON true"
       " WHERE j.database OPERATOR(pg_catalog.=) $1 AND pg_catalog.strpos(j.command, $2) OPERATOR(pg_catalog.>) 0"
@@ -135,6 +140,14 @@ std::optional<core::Micros> due_after(const ReapingJob &job, core::Micros after)
   if (!local) return std::nullopt;
   return from_naive(*local, zone);
 }
+
+std::optional<core::Micros> late_by(const ReapingJob &job, const std::optional<core::Micros> &last, core::Micros now) {
+  const auto due = last ? due_after(job, *last) : std::nullopt;
+  if (!due || *due >= now) return std::nullopt;
+  return now - *due;
+}
+
+bool has_failed(const ReapingJob &job) { return job.last_status != nullptr && strcmp(job.last_status, "failed") == 0; }
 
 const char *job_name_elsewhere(const char *job_name) {
   if (strcmp(job_name, kDefaultJobName) != 0) return job_name;

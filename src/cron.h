@@ -36,6 +36,8 @@ struct ReapingJob {
   const char *last_message;
   std::optional<core::Micros> last_started;
   std::optional<core::Micros> last_ended;
+  /// When it last started well, where the last run failed: its last run that succeeded, else the first that is known.
+  std::optional<core::Micros> last_good;
 };
 
 /// The jobs whose command reaps in this database, whoever may see them: a List of ReapingJob*. NIL unless pg_cron is
@@ -53,6 +55,12 @@ const char *cron_time_zone();
 
 /// When a job is due for the first time after `after`; absent where that is not known.
 std::optional<core::Micros> due_after(const ReapingJob &job, core::Micros after);
+
+/// How long ago a job was due after `last`; absent where it was not yet, or that is not known.
+std::optional<core::Micros> late_by(const ReapingJob &job, const std::optional<core::Micros> &last, core::Micros now);
+
+/// The last run of the job failed.
+bool has_failed(const ReapingJob &job);
 
 /// The statement that makes a reaping job for this database, to be run in the database that has pg_cron's jobs.
 /// There a job of the default name is called after its database, since one name makes one job.

@@ -1,4 +1,4 @@
-// The guard's own SQLSTATEs, class SY. The README lists them; test/sql/errors.sql raises each.
+// The guard's own SQLSTATEs, class SY. docs/reference.md lists them; test/sql/sqlstates.sql raises each.
 #pragma once
 
 #include "pg/prelude.h"

@@ -22,7 +22,7 @@ void check_job(const ReapingJob &job, const Report &report) {
                 psprintf("SELECT cron.alter_job(" INT64_FORMAT ", active => true);", job.id));
     return;
   }
-  if (job.last_status != nullptr && strcmp(job.last_status, "failed") == 0) {
+  if (has_failed(job)) {
     const char *message = may_see_jobs_of(job.role) && job.last_message != nullptr
                               ? job.last_message
                               : "its message is shown to its role and to pg_read_all_stats";
@@ -38,12 +38,12 @@ void check_job(const ReapingJob &job, const Report &report) {
     return;
   }
   constexpr core::Micros kGrace = 5 * core::kMinute;
-  const auto due = due_after(job, *job.last_started);
-  if (!due || *due > now - kGrace) return;
-  char late[48];
+  const auto late = late_by(job, job.last_started, now);
+  if (!late || *late < kGrace) return;
+  char late_for[48];
   report.line(kWarning, InvalidOid, "reaping_overdue",
               psprintf("%s was due %s ago; its last run began at %s and is %s", name,
-                       core::describe_span(now - *due, late, sizeof late), iso_utc(*job.last_started),
+                       core::describe_span(*late, late_for, sizeof late_for), iso_utc(*job.last_started),
                        job.last_status == nullptr ? "unknown" : job.last_status),
               "Look for pg_cron in the server's log, and whether its launcher is in pg_stat_activity.");
 }

@@ -1,4 +1,4 @@
-// The checks behind guard_health, and where they write what they find.
+// The checks behind guard_health, and where they write what they find; what alerts go by too.
 #pragma once
 
 #include "monitor.h"
@@ -28,6 +28,9 @@ void check_table(const Guarded &g, bool hidden, const Report &report);
 
 /// Everything about the table's runs in a live status: times and dead ones that nobody closes.
 void check_runs(const Guarded &g, const Report &report);
+
+/// How long ago a run became dead; absent where it is not, or that is not known.
+std::optional<core::Micros> dead_for(const Run &run, core::Micros now);
 
 /// Reapings of the last days that were mistakes, and the limits that would have been long enough.
 void check_mistakes(const Guarded &g, const Report &report);

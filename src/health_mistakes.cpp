@@ -1,11 +1,11 @@
 // What guard_health says of the runs that were found dead and turned out to be alive, and which limit would have been long
-// enough for them. Reads the journal as the extension's owner. See health.h.
+// enough for them. See health.h.
 
 #include <cmath>
 
 #include "health.h"
-
-#include "pg/spi.h"
+#include "mistakes.h"
+#include "scopes.h"
 
 namespace esg {
 namespace {
@@ -23,16 +23,6 @@ constexpr LimitKind kLimitKinds[] = {{core::Verdict::kSilent, "max_silence", &co
                                      {core::Verdict::kOverdue, "max_age", &core::Limits::max_age},
                                      {core::Verdict::kStalled, "max_stall", &core::Limits::max_stall}};
 
-/// One reaping that was a mistake. Spans are in seconds.
-struct Mistake {
-  const char *verdict;
-  const char *scope_text;  ///< for people; null where the table had no scope columns
-  const Jsonb *scope;
-  double measured;               ///< what the rule had measured
-  double limit;                  ///< what it was compared with
-  std::optional<double> needed;  ///< how long a limit it would have needed, as far as the run's own signs tell
-};
-
 /// The mistakes of one verdict in one scope.
 struct Group {
   const Mistake *first = nullptr;
@@ -40,21 +30,6 @@ struct Group {
   int64 by_shorter = 0;  ///< of these, found dead by a shorter limit than the present one, which is long enough
   double longest = 0;    ///< how long a limit the others would have needed
 };
-
-/// Each reaping once, whatever number of lines say that it was wrong: a run that reports success and whose reaping is then
-/// taken back by hand was one mistake. What a trigger noted, the run itself did, and lived until then.
-constexpr const char *kMistakes =
-    "SELECT m.verdict, m.scope::pg_catalog.text, m.scope, m.measured, m.judged_by,"
-    " m.measured OPERATOR(pg_catalog.+) m.later"
-    " FROM (SELECT r.verdict, r.scope,"
-    " (r.evidence OPERATOR(pg_catalog.->>) 'measured_seconds')::pg_catalog.float8 AS measured,"
-    " (r.evidence OPERATOR(pg_catalog.->>) 'limit_seconds')::pg_catalog.float8 AS judged_by,"
-    " pg_catalog.max(CASE WHEN j.path OPERATOR(pg_catalog.=) 'trigger' THEN"
-    " EXTRACT(EPOCH FROM j.at OPERATOR(pg_catalog.-) r.at)::pg_catalog.float8 END) AS later"
-    " FROM sync_guard.journal AS j JOIN sync_guard.journal AS r ON r.id OPERATOR(pg_catalog.=) j.reaping"
-    " WHERE j.relation OPERATOR(pg_catalog.=) $1 AND j.false_positive AND j.at OPERATOR(pg_catalog.>=) $2"
-    " GROUP BY r.id, r.verdict, r.scope, r.evidence, r.at) AS m"
-    " ORDER BY pg_catalog.count(*) OVER (PARTITION BY m.verdict, m.scope) DESC, 2, 1";
 
 /// A limit with a fifth to spare: in minutes, from two hours on in hours.
 char *longer_limit(double seconds) {
@@ -67,23 +42,6 @@ const LimitKind *limit_behind(const char *verdict) {
   for (const LimitKind &kind : kLimitKinds)
     if (verdict != nullptr && strcmp(verdict, core::verdict_name(kind.verdict)) == 0) return &kind;
   return nullptr;
-}
-
-/// A journaled scope in the table's scope columns of today.
-core::Scope present_scope(const Guarded &g, const Jsonb *journaled) {
-  core::Scope scope;
-  scope.count = g.scope_count;
-  for (int i = 0; journaled != nullptr && i < g.scope_count; ++i) {
-    JsonbValue key;
-    key.type = jbvString;
-    key.val.string.val = const_cast<char *>(g.scope[i].name);
-    key.val.string.len = static_cast<int>(strlen(g.scope[i].name));
-    const JsonbValue *value =
-        findJsonbValueFromContainer(const_cast<JsonbContainer *>(&journaled->root), JB_FOBJECT, &key);
-    const char *text = value == nullptr ? nullptr : json_scalar_text(*value);
-    if (text != nullptr) scope.values[i] = text;
-  }
-  return scope;
 }
 
 /// The limit in force now where this mistake was made, in seconds; absent: off.
@@ -141,51 +99,20 @@ void report_group(const Guarded &g, const Group &group, const Report &report) {
       "older_than.");
 }
 
-Mistake read_mistake(uint64 row, MemoryContext context) {
-  Mistake mistake;
-  bool is_null;
-  mistake.verdict = pg::spi_text(row, 1, context);
-  mistake.scope_text = pg::spi_text(row, 2, context);
-  const Datum scope = pg::spi_datum(row, 3, &is_null);
-  mistake.scope = nullptr;
-  if (!is_null) {
-    const MemoryContext spi = MemoryContextSwitchTo(context);
-    mistake.scope = DatumGetJsonbPCopy(scope);
-    MemoryContextSwitchTo(spi);
-  }
-  const Datum measured = pg::spi_datum(row, 4, &is_null);
-  mistake.measured = is_null ? 0 : DatumGetFloat8(measured);
-  const Datum limit = pg::spi_datum(row, 5, &is_null);
-  mistake.limit = is_null ? 0 : DatumGetFloat8(limit);
-  const Datum needed = pg::spi_datum(row, 6, &is_null);
-  if (!is_null) mistake.needed = DatumGetFloat8(needed);
-  return mistake;
-}
-
 bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
 
 }  // namespace
 
 void check_mistakes(const Guarded &g, const Report &report) {
-  pg::Statement query(kMistakes);
-  query.add_oid(g.table).add(TIMESTAMPTZOID, TimestampTzGetDatum(report.question.now - kLookBack));
-  const MemoryContext context = CurrentMemoryContext;
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_begin();
-  const uint64 count = pg::spi_run(query, pg::Access::kRead);
-  auto *mistakes =
-      static_cast<Mistake *>(MemoryContextAllocHuge(context, sizeof(Mistake) * Max(count, static_cast<uint64>(1))));
-  for (uint64 i = 0; i < count; ++i) mistakes[i] = read_mistake(i, context);
-  pg::spi_end();
-  pg::restore(before);
+  const Mistakes mistakes = read_mistakes(g, report.question.now - kLookBack);
   Group group;
-  for (uint64 i = 0; i < count; ++i) {
-    if (group.count > 0 && !(same_text(group.first->verdict, mistakes[i].verdict) &&
-                             same_text(group.first->scope_text, mistakes[i].scope_text))) {
+  for (uint64 i = 0; i < mistakes.count; ++i) {
+    if (group.count > 0 && !(same_text(group.first->verdict, mistakes.items[i].verdict) &&
+                             same_text(group.first->scope_text, mistakes.items[i].scope_text))) {
       report_group(g, group, report);
       group = Group{};
     }
-    count_mistake(g, mistakes[i], &group);
+    count_mistake(g, mistakes.items[i], &group);
   }
   report_group(g, group, report);
 }

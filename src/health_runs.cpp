@@ -82,15 +82,6 @@ void report_future(const Guarded &g, const Counted &future, core::Micros newest,
                 "See to the clock and the time zone of who writes it; until then no age counts against these runs.");
 }
 
-/// How long ago a run became dead; absent where that is not known.
-std::optional<core::Micros> dead_for(const Run &run, core::Micros now) {
-  const core::Judgement &judgement = run.judgement;
-  if (!judgement.dead()) return std::nullopt;
-  if (judgement.measured && judgement.limit) return *judgement.measured - *judgement.limit;
-  if (run.died) return now - *run.died;
-  return std::nullopt;
-}
-
 void report_dead(const Guarded &g, const Counted &dead, core::Micros longest, const Report &report) {
   char since[48];
   core::describe_span(longest, since, sizeof since);
@@ -104,6 +95,14 @@ void report_dead(const Guarded &g, const Counted &dead, core::Micros longest, co
 }
 
 }  // namespace
+
+std::optional<core::Micros> dead_for(const Run &run, core::Micros now) {
+  const core::Judgement &judgement = run.judgement;
+  if (!judgement.dead()) return std::nullopt;
+  if (judgement.measured && judgement.limit) return *judgement.measured - *judgement.limit;
+  if (run.died) return now - *run.died;
+  return std::nullopt;
+}
 
 void check_runs(const Guarded &g, const Report &report) {
   const core::Micros now = report.question.now;

@@ -197,10 +197,12 @@ const char *calling_path() {
 }  // namespace esg
 
 /// purge_journal(older_than interval): deletes journal lines of the tables that the caller owns (all lines, for a
-/// superuser) that are older, and leases of theirs that ended before that. Returns how many lines. ERROR SY006 where the
-/// interval is NULL, negative or infinite.
+/// superuser) that are older, and with them leases of theirs that ended and alerts on them that cleared before that (for a
+/// superuser, those about no table too). Returns how many lines of the journal. ERROR SY006 where the interval is NULL,
+/// negative or infinite.
 ESG_SQL_FUNCTION(purge_journal);
 
+#include "alerts.h"
 #include "errors.h"
 #include "leases.h"
 
@@ -236,6 +238,7 @@ static Datum purge_journal(FunctionCallInfo fcinfo) {
   const uint64 purged = pg::spi_execute(purge);
   pg::restore(before);
   purge_leases(limit, tables, all);
+  purge_alerts(limit, tables, all);
   PG_RETURN_INT64(static_cast<int64>(purged));
 }
 

@@ -2,28 +2,20 @@
 // Run in the owner's process; write the guard's own tables as the extension's owner. Take no lock on the guarded table
 // but ACCESS SHARE.
 
+#include "set_limit.h"
+
 #include "adopt.h"
 #include "adopt_checks.h"
 #include "errors.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "scopes.h"
 #include "setup.h"
 #include "table_lock.h"
 
 namespace esg {
 namespace {
-
-constexpr const char *kLimitNames[] = {"max_silence", "max_age", "max_stall"};
-constexpr int kLimits = lengthof(kLimitNames);
-constexpr int kMaxStall = 2;
-
-/// What set_limit was asked to do with one of the limits.
-struct LimitChange {
-  Datum value = 0;
-  bool given;
-  bool reset;
-};
 
 void write(const pg::Statement &statement) {
   const pg::Identity identity = pg::become_extension_owner();
@@ -48,8 +40,7 @@ void take_reset(FunctionCallInfo fcinfo, int number, LimitChange (&changes)[kLim
   for (int i = 0; i < count; ++i) {
     if (nulls[i]) continue;
     const char *name = TextDatumGetCString(items[i]);
-    int limit = 0;
-    while (limit < kLimits && strcmp(kLimitNames[limit], name) != 0) ++limit;
+    const int limit = limit_named(name);
     if (limit == kLimits)
       ereport(ERROR, errcode(kBadOption), errmsg("there is no limit \"%s\" to reset", name),
               errhint("The limits are max_silence, max_age and max_stall."));
@@ -67,7 +58,7 @@ void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
     changes[i] = {PG_ARGISNULL(argument) ? Datum(0) : PG_GETARG_DATUM(argument), !PG_ARGISNULL(argument), false};
     const char *problem = changes[i].given ? adopt::span_problem(DatumGetIntervalP(changes[i].value)) : nullptr;
     if (problem != nullptr)
-      ereport(ERROR, errcode(kBadOption), errmsg("limit %s is not possible: %s", kLimitNames[i], problem),
+      ereport(ERROR, errcode(kBadOption), errmsg("limit %s is not possible: %s", kLimitSpecs[i].name, problem),
               errdetail("It was given as %s.", DatumGetCString(DirectFunctionCall1(interval_out, changes[i].value))),
               errhint("Give a positive time, or name the limit in reset."));
   }
@@ -76,85 +67,6 @@ void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
   if (!any)
     ereport(ERROR, errcode(kBadOption), errmsg("no limit is named"),
             errhint("Give max_silence, max_age or max_stall, or name one of them in reset."));
-}
-
-[[noreturn]] void bad_scope(const char *detail, const char *hint) {
-  ereport(ERROR, errcode(kBadOption), errmsg("this is no scope of the table"), errdetail("%s.", detail),
-          errhint("%s", hint));
-  pg_unreachable();
-}
-
-/// A scope value as the column's type writes it ("05" of an integer column is "5"); an ERROR where it is none of its
-/// values.
-const char *canonical_value(const Guarded &g, const Column &column, const char *text) {
-  const pg::Identity identity = adopt::look_as(g.owner);
-  Datum value = 0;
-  adopt::Refusal refusal;
-  if (!adopt::make_value(column, text, &value, &refusal))
-    bad_scope(psprintf("Column \"%s\" cannot hold \"%s\": %s", column.name, text, refusal.message),
-              "Give a value that a run of this table can have.");
-  Oid output;
-  bool varlena;
-  getTypeOutputInfo(column.type, &output, &varlena);
-  char *canonical = OidOutputFunctionCall(output, value);
-  pg::restore(identity);
-  // As casts to text do, and with them the reading of runs.
-  if (column.type == BOOLOID) return canonical[0] == 't' ? "true" : "false";
-  if (column.type == BPCHAROID)
-    for (char *end = canonical + strlen(canonical); end > canonical && end[-1] == ' '; --end) end[-1] = '\0';
-  return canonical;
-}
-
-const Column &scope_column(const Guarded &g, const char *name) {
-  StringInfoData names;
-  initStringInfo(&names);
-  for (int i = 0; i < g.scope_count; ++i) {
-    if (strcmp(g.scope[i].name, name) == 0) return g.scope[i];
-    appendStringInfo(&names, "%s%s", i == 0 ? "" : ", ", g.scope[i].name);
-  }
-  bad_scope(psprintf("\"%s\" is no scope column of table %s", name, g.name),
-            g.scope_count == 0
-                ? "The table has no scope columns: name them in guard_table(), or give {} for the whole table."
-                : psprintf("The scope columns are: %s.", names.data));
-}
-
-const char *scalar_text(const JsonbValue &value) {
-  switch (value.type) {
-    case jbvString: return pnstrdup(value.val.string.val, value.val.string.len);
-    case jbvNumeric: return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
-    case jbvBool: return value.val.boolean ? "true" : "false";
-    default: return nullptr;
-  }
-}
-
-/// A scope as it is stored: an object of texts and nulls, each value as its column writes it.
-Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
-  const char *shape =
-      "Give an object of scope columns and values like {\"sync_type\": \"products\"}, or {} for the whole table.";
-  if (!JB_ROOT_IS_OBJECT(scope)) bad_scope("It is not a JSON object", shape);
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '{');
-  JsonbIterator *it = JsonbIteratorInit(&scope->root);
-  JsonbValue value;
-  const Column *column = nullptr;
-  for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true); token != WJB_DONE;
-       token = JsonbIteratorNext(&it, &value, true)) {
-    if (token == WJB_KEY) {
-      column = &scope_column(g, pnstrdup(value.val.string.val, value.val.string.len));
-    } else if (token == WJB_VALUE && column != nullptr) {
-      if (value.type != jbvNull && scalar_text(value) == nullptr)
-        bad_scope(psprintf("The value of \"%s\" is neither a text, a number nor null", column->name), shape);
-      if (json.len > 1) appendStringInfoString(&json, ", ");
-      escape_json(&json, column->name);
-      appendStringInfoString(&json, ": ");
-      if (value.type == jbvNull) appendStringInfoString(&json, "null");
-      else escape_json(&json, canonical_value(g, *column, scalar_text(value)));
-    }
-  }
-  *whole_table = json.len == 1;
-  appendStringInfoChar(&json, '}');
-  return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
 /// The table's own limits: a reset puts back what guard_table starts with.
@@ -211,6 +123,18 @@ void set_pause(Oid table, TimestampTz until, bool paused) {
 }
 
 }  // namespace
+
+int limit_named(const char *name) {
+  int limit = 0;
+  while (limit < kLimits && strcmp(kLimitSpecs[limit].name, name) != 0) ++limit;
+  return limit;
+}
+
+void write_limits(const Guarded &g, Jsonb *scope, bool whole_table, const LimitChange (&changes)[kLimits]) {
+  if (whole_table) set_own_limits(g.table, changes);
+  else set_scope_limits(g.table, scope, changes);
+}
+
 }  // namespace esg
 
 ESG_SQL_FUNCTION(set_limit);
@@ -228,8 +152,7 @@ static Datum esg::set_limit(FunctionCallInfo fcinfo) {
   bool whole_table;
   Jsonb *scope = canonical_scope(g, PG_GETARG_JSONB_P(1), &whole_table);
   const int level = limit_row_locks(kDefaultPatience);
-  if (whole_table) set_own_limits(g.table, changes);
-  else set_scope_limits(g.table, scope, changes);
+  write_limits(g, scope, whole_table, changes);
   AtEOXact_GUC(false, level);
   if (changes[kMaxStall].given) adopt::warn_of_stall(g);
   PG_RETURN_VOID();

@@ -17,6 +17,8 @@ namespace {
 
 bool enabled = true;
 bool is_overturning = false;
+bool notify = true;
+double queue_limit = 0.5;
 int restart_grace_ms = 60000;
 
 enum LateFinishSetting : int { kTable = 0, kKeepSetting, kAcceptSetting, kRejectSetting };
@@ -45,6 +47,10 @@ std::optional<core::LateFinish> late_finish_override() {
 
 core::Micros restart_grace() { return static_cast<core::Micros>(restart_grace_ms) * 1000; }
 
+bool notify_enabled() { return notify; }
+
+double notify_queue_limit() { return queue_limit; }
+
 bool overturning() { return is_overturning; }
 
 void begin_overturning() {
@@ -64,10 +70,19 @@ void _PG_init(void) {
   DefineCustomBoolVariable(kOverturning, "Is on while overturn_reap() writes its row.", nullptr, &is_overturning, false,
                            PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, nullptr, nullptr,
                            nullptr);
-  DefineCustomIntVariable("emag_sync_guard.restart_grace",
-                          "Sets how long after a start of the server runs are believed without a new sign of life.",
-                          "A crash restart and a promotion are such starts. Workers that come back within it keep their runs.",
-                          &restart_grace_ms, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("emag_sync_guard.notify", "Lets reapings and alerts be told by NOTIFY.",
+                           "Off, those of this session wait in the outbox, until a sweep with it on sends them.",
+                           &notify, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomRealVariable(
+      "emag_sync_guard.notify_queue_limit",
+      "Sets how much of the server's notification queue may be in use for notifications to be sent.",
+      "Above it they wait in the outbox: a commit fails where the queue is full.", &queue_limit, 0.5, 0, 0.9, PGC_SUSET,
+      0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "emag_sync_guard.restart_grace",
+      "Sets how long after a start of the server runs are believed without a new sign of life.",
+      "A crash restart and a promotion are such starts. Workers that come back within it keep their runs.",
+      &restart_grace_ms, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
   run_table_load();
   session_load();
   MarkGUCPrefixReserved("emag_sync_guard");

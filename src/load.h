@@ -14,6 +14,12 @@ std::optional<core::LateFinish> late_finish_override();
 /// emag_sync_guard.restart_grace: how long after a start of the server what was known before it is believed.
 core::Micros restart_grace();
 
+/// emag_sync_guard.notify: off, notifications of this session wait in the outbox.
+bool notify_enabled();
+
+/// emag_sync_guard.notify_queue_limit: the share of the server's notification queue in use above which they wait there too.
+double notify_queue_limit();
+
 /// True while overturn_reap writes its row: the triggers then let the status through.
 bool overturning();
 

@@ -16,6 +16,7 @@ enum class LockClass : uint16 {
   kFence =
       0x6504,  ///< a token; share: its worker is committing, row exclusive: it is being reaped; to the transaction's end
   kToken = 0x6505,  ///< a token; exclusive, to the end of the transaction that takes the lease
+  kSweep = 0x6506,  ///< a table, 0: the server; exclusive, to the end of the sweep that looks after it
 };
 
 void make_lock_tag(LOCKTAG *tag, LockClass lock_class, uint64 id);

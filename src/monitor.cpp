@@ -3,6 +3,7 @@
 
 #include "monitor.h"
 
+#include "expectations.h"
 #include "pg/rows.h"
 #include "pg/spi.h"
 #include "runs.h"
@@ -23,13 +24,19 @@ std::optional<core::Micros> since(core::Micros now, const std::optional<core::Mi
   return now - *instant;
 }
 
-/// How far a run has come, in percent with one digit; absent where it cannot be said.
-Datum percent(const Run &run, bool *is_null) {
-  *is_null = !run.done || !run.total || *run.total <= 0;
-  if (*is_null) return 0;
-  const double value = static_cast<double>(*run.done) * 100 / static_cast<double>(*run.total);
-  return DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf("%.1f", value)), ObjectIdGetDatum(InvalidOid),
+Datum numeric(double value, int digits) {
+  return DirectFunctionCall3(numeric_in, CStringGetDatum(psprintf("%.*f", digits, value)), ObjectIdGetDatum(InvalidOid),
                              Int32GetDatum(-1));
+}
+
+/// In percent with one digit; 100 only where all is done.
+Datum percent(double share) { return numeric(share < 1 ? Min(share * 100, 99.9) : share * 100, 1); }
+
+constexpr int kBarCells = 10;
+
+char *bar_of(double share) {
+  char bar[kBarCells * 4];
+  return pstrdup(core::draw_bar(share, kBarCells, bar_style(), bar, sizeof bar));
 }
 
 const char *lease_name(const Run &run) {
@@ -37,10 +44,10 @@ const char *lease_name(const Run &run) {
   return run.evidence.lease.kind == core::LeaseKind::kSessionBound ? "session" : "heartbeat";
 }
 
-void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros now) {
+void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, const Rhythms &rhythms, core::Micros now) {
   const auto last_sign = core::last_sign_of_life(run.evidence);
-  bool no_percent;
-  const Datum how_far = percent(run, &no_percent);
+  const auto share = core::share_done(run.done, run.total);
+  const core::Expectation expected = expectation_of(g, run, rhythms, now);
   rows.add_oid(g.table)
       .add_text(run.key)
       .add_jsonb(scope_json(g, run.scope))
@@ -51,7 +58,7 @@ void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros
       .add_span(since(now, last_sign))
       .add_int64(run.done)
       .add_int64(run.total)
-      .add(how_far, no_percent)
+      .add(share ? percent(*share) : 0, !share)
       .add_text(core::verdict_name(run.judgement.verdict))
       .add_bool(run.judgement.dead())
       .add_text(why_of(run))
@@ -59,6 +66,10 @@ void put_live_run(pg::Rows &rows, const Guarded &g, const Run &run, core::Micros
       .add_bool(run.uncommitted)
       .add_text(lease_name(run))
       .add_text(run.worker)
+      .add_text(share ? bar_of(*share) : nullptr)
+      .add(expected.rate ? numeric(*expected.rate, core::rate_digits(*expected.rate)) : 0, !expected.rate)
+      .add_instant(expected.end)
+      .add_text(core::expected_by_name(expected.by))
       .put();
 }
 
@@ -197,7 +208,8 @@ static Datum live_runs(FunctionCallInfo fcinfo) {
     RunFilter filter;
     filter.uncommitted = sees_uncommitted(g, caller);
     const Runs runs = read_runs(g, filter, question);
-    for (int i = 0; i < runs.count; ++i) put_live_run(rows, g, runs.items[i], question.now);
+    const Rhythms rhythms = rhythms_of_runs(g, runs);
+    for (int i = 0; i < runs.count; ++i) put_live_run(rows, g, runs.items[i], rhythms, question.now);
   });
   return 0;
 }

@@ -9,6 +9,10 @@ namespace esg {
 /// The caller may see what is left of tables that are gone: a member of pg_read_all_data or of the extension's owner.
 bool reads_everything();
 
+/// The caller may see what the guard has written down of a table, which was called `name` then; with `whole_rows` its rows
+/// too. Nobody to whom row security applies on it may.
+bool journal_is_open(Oid relation, const char *name, bool whole_rows);
+
 /// Works on each of the guarded tables, as work_as says, in a subtransaction and a memory context of its own: where one
 /// table fails, `failed` gets its error, and the others are worked on.
 template <typename Work, typename Failed>

@@ -4,11 +4,11 @@
 // It reads the live runs, the rows that started within the window, and the journal lines of the last day; so its cost
 // follows these where the live statuses and the start column have an index, however long the history is.
 
+#include "ended_runs.h"
 #include "monitor.h"
 
 #include "pg/rows.h"
 #include "pg/spi.h"
-#include "runs.h"
 #include "worker.h"
 
 /// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping
@@ -98,58 +98,17 @@ void count_live(const Guarded &g, const core::Question &question, Oid caller, Ta
   }
 }
 
-/// The ended runs that started within the window, counted by scope and status.
-char *ended_query(const Guarded &g) {
-  const char *start = column_ref(g.start);
-  StringInfoData sql;
-  initStringInfo(&sql);
-  appendStringInfo(&sql,
-                   "SELECT %s::pg_catalog.text, %s::pg_catalog.text,"
-                   " pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $1),"
-                   " pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $2),"
-                   " pg_catalog.max(%s), ",
-                   scope_sql(g), column_ref(g.status), start, start, start);
-  if (g.end.exists()) {
-    const char *type = format_type_extended(g.end.type, -1, FORMAT_TYPE_FORCE_QUALIFY);
-    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)",
-                     column_ref(g.end), column_ref(g.end), type);
-  } else {
-    appendStringInfoString(&sql, "NULL");
-  }
-  appendStringInfo(&sql,
-                   " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $3 AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
-                   " AND NOT %s GROUP BY 1, 2",
-                   from_item(g), start, start, format_type_extended(g.start.type, -1, FORMAT_TYPE_FORCE_QUALIFY),
-                   status_condition(g, g.live, g.live_count));
-  return sql.data;
-}
-
 void count_ended(const Guarded &g, core::Micros now, Tallies &tallies) {
-  if (!g.start.exists()) return;
-  const MemoryContext context = CurrentMemoryContext;
-  pg::Statement query(ended_query(g));
-  for (const core::Micros span : {kSpans[0], kSpans[1], kWindow})
-    query.add(g.start.type, time_datum(g.start, now - span, g.zone));
-  pg::spi_begin();
-  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
-  for (uint64 i = 0; i < rows; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    bool is_null;
-    const char *status = pg::spi_text(i, 2, context);
-    const MemoryContext inner = MemoryContextSwitchTo(context);
-    Tally &tally = tallies.append(pg::spi_text(i, 1, context));
-    MemoryContextSwitchTo(inner);
-    const bool success = core::tells_success(status, g.failed);
-    for (int span = 0; span < 2; ++span)
-      (success ? tally.succeeded : tally.failed)[span] = DatumGetInt64(pg::spi_datum(i, 3 + span, &is_null));
-    Datum value = pg::spi_datum(i, 5, &is_null);
-    tally.last_started = instant_of(g.start, value, is_null, g.zone);
-    tally.last_state = status;
-    if (!success) continue;
-    value = pg::spi_datum(i, 6, &is_null);
-    tally.last_success = is_null ? tally.last_started : instant_of(g.end, value, is_null, g.zone);
+  constexpr core::Micros kWithin[] = {kSpans[0], kSpans[1], kWindow};
+  const EndedGroups groups = read_ended(g, now, kWithin, lengthof(kWithin));
+  for (int i = 0; i < groups.count; ++i) {
+    const EndedRuns &group = groups.items[i];
+    Tally &tally = tallies.append(group.scope);
+    for (int span = 0; span < 2; ++span) (group.success ? tally.succeeded : tally.failed)[span] = group.started[span];
+    tally.last_started = group.last_started;
+    tally.last_state = group.status;
+    if (group.success) tally.last_success = group.last_ended ? group.last_ended : group.last_started;
   }
-  pg::spi_end();
 }
 
 /// Reapings by the journal, which is closed to those to whom the table shows only some of its rows.

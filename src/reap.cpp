@@ -6,12 +6,14 @@
 
 #include "reap.h"
 
+#include "announce.h"
 #include "errors.h"
 #include "journal.h"
 #include "leases.h"
 #include "load.h"
 #include "pg/boundary.h"
 #include "reap_runs.h"
+#include "sweep.h"
 #include "worker.h"
 
 namespace esg {
@@ -221,14 +223,19 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
       ++forbidden;
       continue;
     }
-    if (!ready_to_reap(g, call.question.now)) continue;
+    if (!ready_to_reap(g, call.question.now)) {
+      if (!row_security_applies(g)) look_after(g, call.question);
+      continue;
+    }
     if (tally.reaped >= call.max_runs && !only_observed(g)) continue;
     if (OidIsValid(relation)) {
       reap_table(g, call, RunFilter{}, &tally);
+      look_after(g, call.question);
       continue;
     }
     const Tally until_here = tally;
     const ErrorData *error = pg::try_in_subtransaction([&] { reap_table(g, call, RunFilter{}, &tally); });
+    look_after(g, call.question);
     if (error == nullptr) continue;
     tally = until_here;
     ereport(WARNING, errcode(error->sqlerrcode), errmsg("could not reap table %s: %s", g.name, error->message),
@@ -240,6 +247,7 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
                                   "%d guarded tables were skipped: you may read them but not update them", forbidden,
                                   forbidden));
   report(tally);
+  look_after_server(call.question);
   AtEOXact_GUC(false, level);
   return tally.reaped;
 }
@@ -269,6 +277,7 @@ static Datum reap_stale_syncs(FunctionCallInfo fcinfo) {
     PG_RETURN_INT64(0);
   }
   ask_again();
+  begin_announcing();
   PG_RETURN_INT64(as_reaping([&] { return reap_tables(relation, call); }));
 }
 

@@ -9,6 +9,8 @@
 
 #include "reap_runs.h"
 
+#include "announce.h"
+
 #include "closing.h"
 #include "journal.h"
 #include "liveness.h"
@@ -123,7 +125,9 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
 
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
   for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
-  write_journal({&g, Event::kReaped, call.question.now, call.path, call.role}, lines, count);
+  const Entry entry{&g, Event::kReaped, call.question.now, call.path, call.role};
+  write_journal(entry, lines, count);
+  announce_reaped(entry, lines, count);
 }
 
 int count_dead(const Runs &runs) {
@@ -307,7 +311,9 @@ void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *ta
   int count = 0;
   for (int i = 0; i < dead.count; ++i)
     if (!known[i]) lines[count++] = line_of(g, dead.items[i], call.question, reason_of(g, dead.items[i]));
-  write_journal({&g, Event::kWouldReap, call.question.now, call.path, call.role}, lines, count);
+  const Entry entry{&g, Event::kWouldReap, call.question.now, call.path, call.role};
+  write_journal(entry, lines, count);
+  announce_reaped(entry, lines, count);
   tally->observed += count;
 }
 

@@ -28,7 +28,7 @@ Entry *find(const RunId &id, uint32 bucket) {
     Entry *entry = &entries()[*link];
     const RunId &other = entry->run.id;
     if (other.key_hash == id.key_hash && other.table == id.table && other.database == id.database) {
-      if (settle(&entry->run)) return entry;
+      if (settle_entry(entry)) return entry;
       const int32 gone = *link;
       *link = entry->next;
       release(gone);
@@ -109,9 +109,18 @@ void set_facts(Tracked *run, const RowFacts &facts) {
   set_scope(run, facts.scope);
 }
 
+/// Progress has stood still until now; nothing where it has never moved.
+void end_stall(Tracked *run, int64 now) {
+  if (run->progress_changed != 0 && now - run->progress_changed > run->longest_stall)
+    run->longest_stall = now - run->progress_changed;
+}
+
 /// Progress as told now: it has moved where it differs from what was known, or is the first that is not nothing.
 void set_done(Tracked *run, int64 done, int64 now) {
-  if (run->has_done ? done != run->done : done > 0) run->progress_changed = now;
+  if (run->has_done ? done != run->done : done > 0) {
+    end_stall(run, now);
+    run->progress_changed = now;
+  }
   run->has_done = true;
   run->done = done;
 }
@@ -150,6 +159,8 @@ void start_again(Tracked *run, const RowFacts &facts, FullTransactionId xid, int
   run->writer_pid = MyProcPid;
   set_row_progress(run, facts, now);
   run->progress_changed = 0;
+  run->longest_silence = 0;
+  run->longest_stall = 0;
 }
 
 /// A start that is told as it happens counts by the clock that does not step. One that lies elsewhere is what the row says.
@@ -160,7 +171,13 @@ bool starts_now(const RowFacts &facts) {
   return ago < kNow && ago > -kNow;
 }
 
+/// The run has been silent until now; nothing where memory knows of no sign before.
+void end_silence(Tracked *run, int64 now) {
+  if (run->last_sign != 0 && now - run->last_sign > run->longest_silence) run->longest_silence = now - run->last_sign;
+}
+
 void sign_of_life(Tracked *run, int64 now) {
+  end_silence(run, now);
   run->last_sign = now;
   run->held = false;
 }
@@ -185,6 +202,17 @@ Entry *find_token(const RunId &id, int64 token, LWLock **lock) {
   if (entry != nullptr && entry->run.token == token) return entry;
   LWLockRelease(*lock);
   return nullptr;
+}
+
+/// The transaction `xid` ends the run. What was told of it until now holds whether or not that commits.
+void close(Tracked *run, FullTransactionId xid, Ending ending) {
+  const int64 now = monotonic_now();
+  end_silence(run, now);
+  end_stall(run, now);
+  // The guard's own closing is seen by the trigger too.
+  if (!FullTransactionIdIsValid(run->closer) || run->ending != Ending::kReaped) run->ending = ending;
+  run->closer = xid;
+  run->closing_at = now;
 }
 
 void become_heartbeat(Tracked *run, int64 ttl) {
@@ -224,7 +252,8 @@ void track_start(Oid relation, const RowFacts &facts, bool may_move) {
     sign_of_life(run, now);
   } else {
     start_again(run, facts, xid, now);
-    run->last_sign = starts_now(facts) ? now : 0;
+    run->seen_whole = starts_now(facts);
+    run->last_sign = run->seen_whole ? now : 0;
     run->held = false;
   }
   set_facts(run, facts);
@@ -241,14 +270,19 @@ void track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   if (entry == nullptr) return warn_of_no_room();
   Tracked *run = &entry->run;
   const int64 now = monotonic_now();
-  if (started_anew) start_again(run, facts, xid, now);
-  else set_row_progress(run, facts, now);
+  if (started_anew) {
+    start_again(run, facts, xid, now);
+    run->seen_whole = starts_now(facts);
+    run->last_sign = 0;
+  } else {
+    set_row_progress(run, facts, now);
+  }
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
 }
 
-bool track_end(Oid relation, const char *key) {
+bool track_end(Oid relation, const char *key, Ending ending) {
   if (table == nullptr) return true;
   const RunId id = run_id(relation, key);
   const FullTransactionId xid = GetCurrentFullTransactionId();
@@ -257,7 +291,7 @@ bool track_end(Oid relation, const char *key) {
   bool may_have_lease = true;
   LWLockAcquire(lock, LW_EXCLUSIVE);
   if (Entry *entry = find(id, bucket); entry != nullptr) {
-    entry->run.closer = xid;
+    close(&entry->run, xid, ending);
     may_have_lease = entry->run.token != 0 || !entry->run.lease_known;
   }
   LWLockRelease(lock);
@@ -372,7 +406,7 @@ bool track_closing(Oid relation, const char *key, const Tracked *copy) {
   LWLockAcquire(lock, LW_EXCLUSIVE);
   if (Entry *entry = find(id, bucket); entry != nullptr) {
     still_dead = copy != nullptr && entry->run.last_sign == copy->last_sign && entry->run.token == copy->token;
-    if (still_dead) entry->run.closer = xid;
+    if (still_dead) close(&entry->run, xid, Ending::kReaped);
   }
   LWLockRelease(lock);
   return still_dead;
@@ -380,7 +414,7 @@ bool track_closing(Oid relation, const char *key, const Tracked *copy) {
 
 void settle_all() {
   if (table == nullptr) return;
-  each_entry(LW_EXCLUSIVE, [](Entry *entry) { return settle(&entry->run); });
+  each_entry(LW_EXCLUSIVE, settle_entry);
 }
 
 void forget_table(Oid relation) {

@@ -6,7 +6,8 @@
 // what became of them. Whoever meets an entry whose transactions have ended settles it.
 //
 // Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's XidGenLock,
-// ProcArrayLock and transaction log, which the state of a transaction is read under. Nothing of a table owner's runs under them.
+// ProcArrayLock and transaction log, which the state of a transaction is read under, or the spinlock of the ring of gaps (gaps.h),
+// where an entry whose end has committed leaves what was seen of its run. Nothing of a table owner's runs under them.
 //
 // Without shared memory every function here does nothing and finds nothing.
 #pragma once
@@ -34,6 +35,9 @@ uint64 scope_hash(const core::ScopeValue &value);
 
 /// The promise as memory has it. A session-bound lease whose canary is gone is a heartbeat lease from then on.
 enum class Binding : uint8 { kNone, kHeartbeat, kSession };
+
+/// How a run ended, or is being ended by an open transaction: its row says so, the row is gone, the guard closed it.
+enum class Ending : uint8 { kFinished, kGone, kReaped };
 
 /// What the row's writer tells of a run.
 struct RowFacts {
@@ -89,6 +93,12 @@ struct Tracked {
   int64 fenced_at;         ///< monotonic, of the last fence(); whether it still holds is told by its lock
   int fence_pid;
 
+  bool seen_whole;        ///< memory has known the run since its start
+  Ending ending;          ///< with a closer: what that does
+  int64 closing_at;       ///< monotonic, with a closer
+  int64 longest_silence;  ///< µs between two signs of life, the start and the end among them
+  int64 longest_stall;    ///< µs that progress stood still once it had moved, the end counted
+
   [[nodiscard]] bool uncommitted() const noexcept { return FullTransactionIdIsValid(inserter); }
 };
 
@@ -112,9 +122,10 @@ void track_start(Oid table, const RowFacts &facts, bool may_move);
 /// `started_anew`: from a terminal status; the old lease is stale, progress counts anew.
 void track_update(Oid table, const RowFacts &facts, bool started_anew);
 
-/// The current (sub)transaction ended or deleted the run; the entry goes when that commits. Returns whether the run may have an
-/// open lease: it has one, or memory does not know (no entry, or one made after the run's start).
-bool track_end(Oid table, const char *key);
+/// The current (sub)transaction ended or deleted the run; the entry goes when that commits, and leaves its gaps behind where
+/// the run was finished (gaps.h). Returns whether the run may have an open lease: it has one, or memory does not know (no entry,
+/// or one made after the run's start).
+bool track_end(Oid table, const char *key, Ending ending = Ending::kFinished);
 
 // ---- what the calls of workers write -----------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 
 #include "run_table_memory.h"
 
+#include "gaps.h"
+
 namespace esg {
 namespace memory {
 
@@ -62,6 +64,14 @@ bool settle(Tracked *run) {
     run->held = false;
   }
   return true;
+}
+
+bool settle_entry(Entry *entry) {
+  Tracked *run = &entry->run;
+  if (settle(run)) return true;
+  // Rolled back, the run has never been.
+  if (FullTransactionIdIsValid(run->closer) && state_of(run->inserter) != XidState::kAborted) note_gaps(*run);
+  return false;
 }
 
 void release(int32 number) {

@@ -49,8 +49,16 @@ XidState state_of(FullTransactionId xid);
 /// Settles a run by its transactions: what has committed or is rolled back is taken out of it. False: there is no run left.
 bool settle(Tracked *run);
 
-/// Calls `visit(bucket, Entry *)` for every entry, one partition's lock held at a time. A visitor in exclusive mode that
-/// returns false frees the entry.
+/// The same of an entry, with its partition's lock held exclusively: a run that was finished leaves its gaps behind. False: the
+/// entry is to be released.
+bool settle_entry(Entry *entry);
+
+/// Calls `visit(Entry *)` for every entry of one partition, its lock held. A visitor in exclusive mode that returns false frees
+/// the entry.
+template <typename Visit>
+void each_entry_of(uint32 partition, LWLockMode mode, const Visit &visit);
+
+/// The same for every partition, one partition's lock held at a time.
 template <typename Visit>
 void each_entry(LWLockMode mode, const Visit &visit);
 
@@ -63,24 +71,27 @@ inline bool has_lapsed(const Tracked &run, int64 now) {
 void release(int32 number);
 
 template <typename Visit>
-void each_entry(LWLockMode mode, const Visit &visit) {
-  for (uint32 partition = 0; partition < kPartitions; ++partition) {
-    LWLockAcquire(lock_of_bucket(partition), mode);
-    for (uint32 bucket = partition; bucket < static_cast<uint32>(table->buckets); bucket += kPartitions) {
-      int32 *link = &heads()[bucket];
-      while (*link >= 0) {
-        Entry *entry = &entries()[*link];
-        if (visit(entry)) {
-          link = &entry->next;
-          continue;
-        }
-        const int32 gone = *link;
-        *link = entry->next;
-        release(gone);
+void each_entry_of(uint32 partition, LWLockMode mode, const Visit &visit) {
+  LWLockAcquire(lock_of_bucket(partition), mode);
+  for (uint32 bucket = partition; bucket < static_cast<uint32>(table->buckets); bucket += kPartitions) {
+    int32 *link = &heads()[bucket];
+    while (*link >= 0) {
+      Entry *entry = &entries()[*link];
+      if (visit(entry)) {
+        link = &entry->next;
+        continue;
       }
+      const int32 gone = *link;
+      *link = entry->next;
+      release(gone);
     }
-    LWLockRelease(lock_of_bucket(partition));
   }
+  LWLockRelease(lock_of_bucket(partition));
+}
+
+template <typename Visit>
+void each_entry(LWLockMode mode, const Visit &visit) {
+  for (uint32 partition = 0; partition < kPartitions; ++partition) each_entry_of(partition, mode, visit);
 }
 
 }  // namespace esg::memory

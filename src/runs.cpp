@@ -28,7 +28,9 @@ std::optional<int64> optional_int(uint64 row, int column) {
 Run make_run(const Guarded &g, uint64 number, MemoryContext context) {
   Run run{};
   bool is_null;
-  run.ctid = *reinterpret_cast<ItemPointer>(DatumGetPointer(pg::spi_datum(number, kCtid, &is_null)));
+  const Datum ctid = pg::spi_datum(number, kCtid, &is_null);
+  if (is_null) ItemPointerSetInvalid(&run.ctid);
+  else run.ctid = *reinterpret_cast<ItemPointer>(DatumGetPointer(ctid));
   run.tableoid = DatumGetObjectId(pg::spi_datum(number, kTableoid, &is_null));
   run.key = pg::spi_text(number, kKey, context);
   run.status = pg::spi_text(number, kStatus, context);
@@ -221,7 +223,9 @@ char *scope_sql(const Guarded &g) {
 char *runs_query(const Guarded &g, const RunFilter &filter) {
   StringInfoData sql;
   initStringInfo(&sql);
-  appendStringInfo(&sql, "SELECT t.ctid, t.tableoid, %s::pg_catalog.text, %s::pg_catalog.text", column_ref(g.key),
+  // Who may read the columns alone may not read these two.
+  appendStringInfo(&sql, "SELECT %s, %s::pg_catalog.text, %s::pg_catalog.text",
+                   filter.lock ? "t.ctid, t.tableoid" : "NULL::pg_catalog.tid, NULL::pg_catalog.oid", column_ref(g.key),
                    column_ref(g.status));
   append_column(&sql, g.start, "", "pg_catalog.timestamptz");
   append_column(&sql, g.activity, "", "pg_catalog.timestamptz");

@@ -9,7 +9,7 @@ namespace esg {
 
 /// A run as read and judged.
 struct Run {
-  ItemPointerData ctid;
+  ItemPointerData ctid;  ///< of runs that were locked when they were read, as is:
   Oid tableoid;
   const char *key;
   const char *status;

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gaps.h"
 #include "run_table.h"
 #include "worker.h"
 
@@ -33,7 +34,8 @@ bool file_exists(const char *path) noexcept {
 
 void request_memory() {
   if (next_request_hook != nullptr) next_request_hook();
-  RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Life)), add_size(run_table_size(), worker_requests_size())));
+  RequestAddinShmemSpace(add_size(add_size(MAXALIGN(sizeof(Life)), MAXALIGN(gaps_size())),
+                                  add_size(run_table_size(), worker_requests_size())));
 }
 
 void make_memory() {
@@ -47,6 +49,7 @@ void make_memory() {
     pg_atomic_init_u64(&life->promoted_at, 0);
   }
   run_table_attach();
+  gaps_attach();
   worker_requests_attach();
   LWLockRelease(AddinShmemInitLock);
 }

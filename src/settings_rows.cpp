@@ -3,6 +3,8 @@
 
 #include "settings_rows.h"
 
+#include "scopes.h"
+
 namespace esg {
 namespace {
 
@@ -41,33 +43,10 @@ void require_labels(Guarded &g) {
   require(g.failed);
 }
 
-int scope_position(const Guarded &g, const char *name) {
-  for (int i = 0; i < g.scope_count; ++i)
-    if (strcmp(g.scope[i].name, name) == 0) return i;
-  return -1;
-}
-
-core::ScopeValue as_scope_value(const char *text) {
-  return text == nullptr ? core::ScopeValue{} : core::ScopeValue{std::string_view(text)};
-}
-
-/// One line of scope_limits. False where it names a column that is none of the scope's: it then matches nothing.
+/// One line of scope_limits. False where it matches nothing.
 bool read_scope_limit(const Guarded &g, const Row &row, core::ScopeLimit *limit) {
   bool is_null;
-  Jsonb *scope = DatumGetJsonbP(row.get(2, &is_null));
-  JsonbIterator *it = JsonbIteratorInit(&scope->root);
-  JsonbValue value;
-  int position = -1;
-  for (JsonbIteratorToken token = JsonbIteratorNext(&it, &value, true); token != WJB_DONE;
-       token = JsonbIteratorNext(&it, &value, true)) {
-    if (token == WJB_KEY) {
-      position = scope_position(g, pnstrdup(value.val.string.val, value.val.string.len));
-      if (position < 0) return false;
-    } else if (token == WJB_VALUE) {
-      limit->named[position] = true;
-      limit->values[position] = as_scope_value(json_scalar_text(value));
-    }
-  }
+  if (!read_scope_pattern(g, DatumGetJsonbP(row.get(2, &is_null)), limit)) return false;
   limit->limits = {row.span(3), row.span(4), row.span(5)};
   return true;
 }

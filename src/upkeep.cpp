@@ -24,6 +24,22 @@ void invalidate_of(HeapTuple tuple, TupleDesc desc) {
   if (!is_null) invalidate_table(DatumGetObjectId(relation));
 }
 
+/// Tables whose lines belong to a table's settings.
+constexpr const char *kDependents[] = {"scope_limits", "transition_rules", "alert_settings", "scope_rhythms",
+                                       "observed_gaps"};
+
+void forget_dependents(HeapTuple settings, TupleDesc desc) {
+  bool is_null;
+  const Datum relation = heap_getattr(settings, 1, desc, &is_null);
+  const pg::Identity before = pg::become_extension_owner();
+  for (const char *table : kDependents) {
+    pg::Statement forget(
+        psprintf("DELETE FROM sync_guard.%s WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1", table));
+    (void)pg::spi_execute(forget.add_oid(DatumGetObjectId(relation)));
+  }
+  pg::restore(before);
+}
+
 }  // namespace
 }  // namespace esg
 
@@ -43,6 +59,9 @@ static Datum settings_changed(FunctionCallInfo fcinfo) {
   const TupleDesc desc = RelationGetDescr(trigger->tg_relation);
   if (trigger->tg_trigtuple != nullptr) invalidate_of(trigger->tg_trigtuple, desc);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) invalidate_of(trigger->tg_newtuple, desc);
+  if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
+      RelationGetRelid(trigger->tg_relation) == pg::extension_table("settings"))
+    forget_dependents(trigger->tg_trigtuple, desc);
   return Datum(0);
 }
 

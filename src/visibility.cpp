@@ -40,6 +40,8 @@ bool is_called(Oid relation, const char *name) {
 
 bool row_security_hides(Oid relation) { return check_enable_rls(relation, GetUserId(), true) == RLS_ENABLED; }
 
+}  // namespace
+
 bool journal_is_open(Oid relation, const char *name, bool whole_rows) {
   if (const Guarded *g = guarded_table(relation))
     return may_read(*g) && !row_security_hides(relation) && (!whole_rows || reads_every_column(relation));
@@ -48,8 +50,6 @@ bool journal_is_open(Oid relation, const char *name, bool whole_rows) {
            !row_security_hides(relation);
   return reads_everything();
 }
-
-}  // namespace
 
 bool reads_everything() {
   return has_privs_of_role(GetUserId(), pg::extension_owner()) || has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA);

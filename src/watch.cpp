@@ -98,7 +98,7 @@ void watch_end(const Guarded &g, const char *key) {
 /// No row has this key any more. One that moves to another partition is deleted too and comes back at once: there the lease is
 /// left to the next reaping, which ends those without a live row.
 void watch_gone(const Guarded &g, const char *key) {
-  if (track_end(g.table, key) && !g.partitioned) end_lease(g, key, "deleted");
+  if (track_end(g.table, key, Ending::kGone) && !g.partitioned) end_lease(g, key, "deleted");
 }
 
 void watch_live(const RowEvent &event, const char *key) {

@@ -1,4 +1,6 @@
 -- The guard's own tables. Only its functions write them; the cache reads them by position, so new columns go to the end.
+-- None has a foreign key: pg_restore loads the tables of an extension side by side, in any order. What belongs to a table's
+-- settings goes with them by a trigger (settings_changed).
 
 CREATE TABLE sync_guard.settings (
     relation           regclass PRIMARY KEY,
@@ -37,7 +39,7 @@ COMMENT ON COLUMN sync_guard.settings.ended_statuses IS 'statuses known at adopt
 COMMENT ON COLUMN sync_guard.settings.exclusive_statuses IS 'empty: the live statuses';
 
 CREATE TABLE sync_guard.scope_limits (
-    relation    regclass NOT NULL REFERENCES sync_guard.settings ON DELETE CASCADE,
+    relation    regclass NOT NULL,
     scope       jsonb NOT NULL,
     max_silence interval,
     max_age     interval,
@@ -47,7 +49,7 @@ CREATE TABLE sync_guard.scope_limits (
 COMMENT ON TABLE sync_guard.scope_limits IS 'limits of single scopes; written by set_limit';
 
 CREATE TABLE sync_guard.transition_rules (
-    relation    regclass NOT NULL REFERENCES sync_guard.settings ON DELETE CASCADE,
+    relation    regclass NOT NULL,
     from_status text NOT NULL,
     to_status   text NOT NULL,
     allowed     boolean NOT NULL,
@@ -115,9 +117,88 @@ COMMENT ON COLUMN sync_guard.leases.last_beat IS 'written only where the library
 COMMENT ON COLUMN sync_guard.leases.superseded_at IS 'another incarnation of its worker has announced itself';
 COMMENT ON COLUMN sync_guard.leases.end_reason IS 'finished, reaped, deleted, retried, replaced';
 
+CREATE TABLE sync_guard.scope_rhythms (
+    relation         regclass NOT NULL,
+    scope            jsonb NOT NULL,
+    learned_at       timestamptz NOT NULL,
+    completed        bigint NOT NULL,
+    usual_duration   interval,
+    long_duration    interval,
+    usual_gap        interval,
+    long_gap         interval,
+    last_completed   timestamptz,
+    PRIMARY KEY (relation, scope)
+);
+COMMENT ON TABLE sync_guard.scope_rhythms IS 'how long the runs of a scope usually take and how far apart they complete; learned from the history by the sweep';
+COMMENT ON COLUMN sync_guard.scope_rhythms.scope IS '{}: all runs of the table';
+COMMENT ON COLUMN sync_guard.scope_rhythms.completed IS 'runs that ended well, of the last 30 days: the sample';
+COMMENT ON COLUMN sync_guard.scope_rhythms.usual_duration IS 'median of their durations';
+COMMENT ON COLUMN sync_guard.scope_rhythms.long_duration IS '95th percentile of the same';
+COMMENT ON COLUMN sync_guard.scope_rhythms.usual_gap IS 'median time from one completion to the next';
+COMMENT ON COLUMN sync_guard.scope_rhythms.long_gap IS 'the longest such time but for outliers: the third longest of 50 or more, the second of 20 or more';
+
+CREATE TABLE sync_guard.observed_gaps (
+    relation        regclass NOT NULL,
+    run_key         text NOT NULL,
+    ended_at        timestamptz NOT NULL,
+    longest_silence interval NOT NULL,
+    longest_stall   interval
+);
+CREATE INDEX observed_gaps_run ON sync_guard.observed_gaps (relation, run_key);
+COMMENT ON TABLE sync_guard.observed_gaps IS 'of runs that ended while they were in shared memory: what only memory knew; brought in by the sweep';
+COMMENT ON COLUMN sync_guard.observed_gaps.longest_silence IS 'the longest time between two signs of life, start and end among them';
+COMMENT ON COLUMN sync_guard.observed_gaps.longest_stall IS 'the longest time in which its progress stood still once it had moved, the end counted; NULL: it never moved';
+
+CREATE TABLE sync_guard.alert_settings (
+    rule        text NOT NULL,
+    relation    regclass,
+    scope       jsonb NOT NULL DEFAULT '{}',
+    enabled     boolean,
+    raise_above double precision,
+    clear_below double precision,
+    time_window interval,
+    min_sample  integer,
+    UNIQUE NULLS NOT DISTINCT (rule, relation, scope)
+);
+COMMENT ON TABLE sync_guard.alert_settings IS 'what set_alert_rule changed; the defaults are the library''s own. Read through the view alert_rules';
+COMMENT ON COLUMN sync_guard.alert_settings.relation IS 'NULL: all tables, and the rules that are about no table';
+COMMENT ON COLUMN sync_guard.alert_settings.scope IS '{}: every scope of the table';
+
+CREATE TABLE sync_guard.alert_log (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule           text NOT NULL,
+    relation       regclass,
+    relation_name  text,
+    scope          jsonb,
+    subject        text,
+    raised_at      timestamptz NOT NULL,
+    figure         double precision NOT NULL,
+    threshold      double precision NOT NULL,
+    sample         bigint,
+    detail         text NOT NULL,
+    cleared_at     timestamptz,
+    cleared_figure double precision,
+    cleared_detail text
+);
+CREATE UNIQUE INDEX alert_log_open ON sync_guard.alert_log (rule, relation, scope, subject) NULLS NOT DISTINCT WHERE cleared_at IS NULL;
+CREATE INDEX alert_log_raised ON sync_guard.alert_log (raised_at);
+COMMENT ON TABLE sync_guard.alert_log IS 'a line per alert that a sweep has raised; read through the view alert_history';
+COMMENT ON COLUMN sync_guard.alert_log.subject IS 'of rules that are about no table: the job or the path; NULL: the server, or the scope';
+COMMENT ON COLUMN sync_guard.alert_log.cleared_at IS 'NULL: it is still raised';
+
+CREATE TABLE sync_guard.outbox (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    payload text NOT NULL
+);
+COMMENT ON TABLE sync_guard.outbox IS 'notifications of reapings on paths that must send none themselves; the next sweep sends them';
+
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.settings', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.scope_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.transition_rules', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.leases', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.observed_gaps', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.alert_settings', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.alert_log', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.alert_log_id_seq', '');

@@ -13,7 +13,7 @@ COMMENT ON FUNCTION sync_guard.watch_row() IS
 CREATE FUNCTION sync_guard.settings_changed() RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'emag_sync_guard_settings_changed';
 COMMENT ON FUNCTION sync_guard.settings_changed() IS
-'Tells every session that the settings of a table have changed.';
+'Tells every session that the settings of a table have changed; with settings that are deleted goes what belongs to them.';
 
 CREATE TRIGGER settings_changed AFTER INSERT OR UPDATE OR DELETE ON sync_guard.settings
     FOR EACH ROW EXECUTE FUNCTION sync_guard.settings_changed();

@@ -5,7 +5,8 @@ CREATE FUNCTION sync_guard.live_runs(
     OUT relation regclass, OUT run_key text, OUT scope jsonb, OUT status text, OUT started_at timestamptz,
     OUT age interval, OUT last_sign_of_life timestamptz, OUT silence interval, OUT done bigint, OUT total bigint,
     OUT percent numeric, OUT verdict text, OUT dead boolean, OUT why text, OUT limit_used interval,
-    OUT uncommitted boolean, OUT lease text, OUT worker text)
+    OUT uncommitted boolean, OUT lease text, OUT worker text, OUT progress_bar text, OUT rate_per_second numeric,
+    OUT expected_end timestamptz, OUT expected_by text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'emag_sync_guard_live_runs';
@@ -63,21 +64,24 @@ COMMENT ON FUNCTION sync_guard.settings_problem(regclass) IS
 
 CREATE VIEW sync_guard.running_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker, r.progress_bar,
+       r.rate_per_second, r.expected_end, r.expected_by
 FROM sync_guard.live_runs() AS r
 WHERE NOT r.dead;
 COMMENT ON VIEW sync_guard.running_syncs IS 'the runs that are alive now; a dead one is never among them, closed or not';
 
 CREATE VIEW sync_guard.stuck_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker, r.progress_bar,
+       r.rate_per_second, r.expected_end, r.expected_by
 FROM sync_guard.live_runs() AS r
 WHERE r.dead;
 COMMENT ON VIEW sync_guard.stuck_syncs IS 'the runs that say they are live and are dead; reap_stale_syncs() closes them';
 
 CREATE VIEW sync_guard.long_running_syncs AS
 SELECT r.relation, r.run_key, r.scope, r.status, r.started_at, r.age, r.last_sign_of_life, r.silence, r.done, r.total,
-       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker
+       r.percent, r.verdict, r.why, r.limit_used, r.uncommitted, r.lease, r.worker, r.progress_bar,
+       r.rate_per_second, r.expected_end, r.expected_by
 FROM sync_guard.live_runs() AS r
 WHERE NOT r.dead AND r.age OPERATOR(pg_catalog.>) '30 minutes'::pg_catalog.interval;
 COMMENT ON VIEW sync_guard.long_running_syncs IS 'the runs that are alive and started more than 30 minutes ago';

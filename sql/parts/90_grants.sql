@@ -103,3 +103,29 @@ GRANT SELECT ON
     sync_guard.guard_health,
     sync_guard.reaping_schedule
 TO PUBLIC;
+
+-- Alerts, suggested limits, the report: each shows a caller what he may read; what changes settings asks for ownership.
+GRANT EXECUTE ON FUNCTION
+    sync_guard.set_alert_rule(regclass, text, jsonb, boolean, text, text, interval, integer, text[]),
+    sync_guard.effective_alert_rules(),
+    sync_guard.current_alerts(),
+    sync_guard.may_read_alert(regclass, text),
+    sync_guard.limit_suggestions(regclass, interval),
+    sync_guard.apply_suggested_limits(regclass, integer, interval, interval, text[], jsonb),
+    sync_guard.report_html(interval, regclass)
+TO PUBLIC;
+
+GRANT SELECT ON
+    sync_guard.alert_rules,
+    sync_guard.alerts,
+    sync_guard.alert_history,
+    sync_guard.suggested_limits
+TO PUBLIC;
+
+-- For a terminal: what live_runs shows the caller.
+GRANT EXECUTE ON FUNCTION sync_guard.watch_lines(boolean) TO PUBLIC;
+
+GRANT SELECT ON
+    sync_guard.watch_80,
+    sync_guard.watch_120
+TO PUBLIC;

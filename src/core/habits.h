@@ -2,7 +2,7 @@
 //
 // Where the catalog leaves a choice, adoption takes the first word of these lists, in their order, that fits a column
 // of a suitable type. Names are compared without regard to case and to separators: started_at, startedAt and STARTED_AT
-// are the same word. The README quotes the lists.
+// are the same word. docs/adoption.md quotes the lists.
 #pragma once
 
 #include "core/wall.h"

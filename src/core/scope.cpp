@@ -7,25 +7,6 @@
 namespace esg::core {
 namespace {
 
-bool matches(const ScopeLimit &limit, const Scope &scope) noexcept {
-  for (int i = 0; i < kMaxScopeColumns; ++i)
-    if (limit.named[i] && (i >= scope.count || limit.values[i] != scope.values[i])) return false;
-  return true;
-}
-
-/// How specific a scope is: first by how many columns it names, then by how early they stand.
-unsigned specificity(const ScopeLimit &limit) noexcept {
-  unsigned columns = 0;
-  unsigned order = 0;
-  for (int i = 0; i < kMaxScopeColumns; ++i) {
-    order <<= 1;
-    if (!limit.named[i]) continue;
-    ++columns;
-    order |= 1;
-  }
-  return columns << kMaxScopeColumns | order;
-}
-
 const Overlap *find(int column, std::string_view value, const Overlap *overlaps, std::size_t count) noexcept {
   for (std::size_t i = 0; i < count; ++i)
     if (overlaps[i].column == column && overlaps[i].value == value) return &overlaps[i];
@@ -40,9 +21,38 @@ bool stands_for(const Overlap *of, std::string_view value, std::string_view atom
 
 }  // namespace
 
+ScopePattern pattern_of(const Scope &scope) noexcept {
+  ScopePattern pattern;
+  for (int i = 0; i < scope.count; ++i) {
+    pattern.named[i] = true;
+    pattern.values[i] = scope.values[i];
+  }
+  return pattern;
+}
+
+bool covers(const ScopePattern &wide, const ScopePattern &narrow) noexcept {
+  for (int i = 0; i < kMaxScopeColumns; ++i)
+    if (wide.named[i] && (!narrow.named[i] || wide.values[i] != narrow.values[i])) return false;
+  return true;
+}
+
+unsigned specificity(const ScopePattern &pattern) noexcept {
+  unsigned columns = 0;
+  unsigned order = 0;
+  for (int i = 0; i < kMaxScopeColumns; ++i) {
+    order <<= 1;
+    if (!pattern.named[i]) continue;
+    ++columns;
+    order |= 1;
+  }
+  return columns << kMaxScopeColumns | order;
+}
+
 Limits resolve_limits(const Scope &scope, const Limits &of_table, const ScopeLimit *scope_limits,
                       std::size_t count) noexcept {
   Limits result = of_table;
+  if (count == 0) return result;
+  const ScopePattern own = pattern_of(scope);
   unsigned best[3] = {0, 0, 0};
   const auto take = [](unsigned rank, unsigned &so_far, const std::optional<Micros> &value,
                        std::optional<Micros> &target) {
@@ -52,7 +62,7 @@ Limits resolve_limits(const Scope &scope, const Limits &of_table, const ScopeLim
   };
   for (std::size_t i = 0; i < count; ++i) {
     const ScopeLimit &limit = scope_limits[i];
-    if (!matches(limit, scope)) continue;
+    if (!covers(limit, own)) continue;
     const unsigned rank = specificity(limit);
     take(rank, best[0], limit.limits.max_silence, result.max_silence);
     take(rank, best[1], limit.limits.max_age, result.max_age);

@@ -18,10 +18,23 @@ struct Scope {
   ScopeValue values[kMaxScopeColumns];
 };
 
-/// Limits set for the runs that have these values; a column it does not name matches everything.
-struct ScopeLimit {
+/// The scopes that have these values; a column it does not name matches everything.
+struct ScopePattern {
   bool named[kMaxScopeColumns] = {};
   ScopeValue values[kMaxScopeColumns];
+};
+
+/// The pattern that this scope alone fits.
+[[nodiscard]] ScopePattern pattern_of(const Scope &scope) noexcept;
+
+/// Whether every scope that fits `narrow` fits `wide`.
+[[nodiscard]] bool covers(const ScopePattern &wide, const ScopePattern &narrow) noexcept;
+
+/// How specific a pattern is: first by how many columns it names, then by how early they stand.
+[[nodiscard]] unsigned specificity(const ScopePattern &pattern) noexcept;
+
+/// Limits set for the runs of these scopes.
+struct ScopeLimit : ScopePattern {
   Limits limits;
 };
 

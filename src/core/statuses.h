@@ -1,6 +1,6 @@
 // Statuses and the transitions between them: what a write that changes a run's status means.
 //
-// The table is here once; triggers, README and tests quote it.
+// The table is here once; triggers, docs/reference.md and tests quote it.
 //
 //   from        to          meaning          default
 //   (none)      live        start            allowed

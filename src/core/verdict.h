@@ -2,7 +2,7 @@
 //
 // One pure function decides for reader, reaper, starter and alert alike. It gets plain values, reads no clock, takes
 // no lock, allocates nothing and throws nothing. The rules stand in one table (verdict.cpp) in the order in which they
-// are tried; the first that fits decides. README and tests quote that table.
+// are tried; the first that fits decides. docs/verdicts.md and tests quote that table.
 #pragma once
 
 #include "core/wall.h"

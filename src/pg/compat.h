@@ -67,6 +67,15 @@ inline bool interval_is_infinite_compat(const Interval *interval) {
 #endif
 }
 
+/// How many pages the server's queue of notifications has room for.
+inline double notify_queue_pages_compat() {
+#if PG_VERSION_NUM >= 170000
+  return max_notify_queue_pages;
+#else
+  return 1048576;
+#endif
+}
+
 using TreeMutator = Node *(*)(Node *, void *);
 using TreeWalker = bool (*)(Node *, void *);
 

@@ -4,7 +4,9 @@
 # The programs that the suites and the demo need, beside the server's own.
 BUILD_PACKAGES="g++ make"
 UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
-TAP_PACKAGES="iproute2 libipc-run-perl perl pgbouncer procps python3-asyncpg python3-celery python3-greenlet python3-psycopg2 python3-sqlalchemy"
+TAP_PACKAGES="chromium chromium-driver fonts-dejavu-core iproute2 libipc-run-perl perl pgbouncer procps prometheus
+    prometheus-postgres-exporter python3-asyncpg python3-celery python3-greenlet python3-jsonschema python3-psycopg2
+    python3-selenium python3-sqlalchemy"
 
 # server_packages MAJOR
 server_packages() {
@@ -80,7 +82,7 @@ need_packages() {
 }
 
 # Debian's packages start what they install: the server a cluster that it makes
-# first, pgbouncer itself. The ways to stop that which change no file of the
+# first, pgbouncer and Prometheus themselves. The ways to stop that which change no file of the
 # administrator's are two files that lie there for the time of the install only:
 # a drop-in that createcluster.conf includes, and the policy that dpkg's scripts
 # ask. (No variable reaches those scripts.)
@@ -95,15 +97,18 @@ install_packages() {
     as_root mkdir -p "$folder" || return
     echo "create_main_cluster = false" | as_root tee "$drop_in" >/dev/null || return
     if [ ! -e "$policy" ]; then
-        printf '%s\n' '#!/bin/sh' 'case $1 in postgresql*|pgbouncer*) exit 101 ;; esac' | as_root tee "$policy" >/dev/null
+        printf '%s\n' '#!/bin/sh' 'case $1 in postgresql*|pgbouncer*|prometheus*) exit 101 ;; esac' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" || status=$?
     # Nor shall it start with the machine because a test wanted the program.
-    case " $* " in *" pgbouncer "*)
-        ! command -v systemctl >/dev/null || as_root systemctl disable pgbouncer || true ;;
-    esac
+    local service
+    for service in pgbouncer prometheus prometheus-node-exporter prometheus-postgres-exporter; do
+        case " $* " in *" $service "*)
+            ! command -v systemctl >/dev/null || as_root systemctl disable "$service" || true ;;
+        esac
+    done
     return "$status"
 }
 

@@ -176,6 +176,14 @@ SELECT relation, run_key FROM sync_guard.running_syncs WHERE relation = 'app.par
 SELECT jsonb_path_query_array(sync_guard.sync_status(relation => 'app.parts_1'), '$.recent_syncs[*].id');
 SELECT sync_guard.reap_stale_syncs(relation => 'app.parts_1');
 RESET SESSION AUTHORIZATION;
+-- The columns alone are enough to read.
+REVOKE SELECT, UPDATE ON app.parts, app.parts_1 FROM regress_esg_rls_ana;
+GRANT SELECT (id, tenant, status, started_at) ON app.parts TO regress_esg_rls_ana;
+SET SESSION AUTHORIZATION regress_esg_rls_ana;
+SELECT relation, run_key FROM sync_guard.running_syncs WHERE relation = 'app.parts'::regclass;
+SELECT sync_guard.sync_is_running(relation => 'app.parts');
+SELECT jsonb_path_query_array(sync_guard.sync_status(relation => 'app.parts'), '$.recent_syncs[*].id');
+RESET SESSION AUTHORIZATION;
 
 \c :home
 SET client_min_messages = warning;

@@ -70,11 +70,15 @@ sql($node, 'app', q{
 	INSERT INTO app.gone VALUES (1, 'running', '2020-01-01');
 	SELECT sync_guard.reap_stale_syncs();
 	UPDATE app.runs SET status = 'completed' WHERE id = '00000000-0000-0000-0000-000000000001';
+	SELECT sync_guard.reap_stale_syncs(relation => 'app.runs');	-- which counts the mistake: an alert
 	SELECT sync_guard.overturn_reap('app.parts', 1, 'completed');
 	DROP TABLE app.gone;
 	INSERT INTO app.runs (id, sync_type, account_type, status, started_at) VALUES
 		('00000000-0000-0000-0000-000000000003', 'products', 'main', 'running', '2020-01-01'),
 		('00000000-0000-0000-0000-000000000004', 'products', 'fbe', 'running', (now() AT TIME ZONE 'Europe/Bucharest'));
+	SELECT sync_guard.set_alert_rule('app.runs', 'long_running', '{"sync_type": "orders"}', raise_above => '10 minutes');
+	SELECT sync_guard.set_alert_rule(NULL, 'failure_rate', min_sample => 3);
+	INSERT INTO sync_guard.observed_gaps VALUES ('app.runs', '00000000-0000-0000-0000-000000000001', now(), '4 minutes', NULL);
 	SELECT sync_guard.pause_reaping('"Odd ""one"""."Sync Logs"');
 	ALTER TABLE app.parts_1 DISABLE TRIGGER zzz_emag_sync_guard_watch;
 	GRANT EXECUTE ON FUNCTION sync_guard.reap_stale_syncs TO app_owner;
@@ -86,6 +90,9 @@ my %whole = (
 	limits => q{SELECT to_jsonb(l) FROM sync_guard.scope_limits AS l ORDER BY relation::text, scope},
 	rules => q{SELECT to_jsonb(r) FROM sync_guard.transition_rules AS r ORDER BY relation::text, from_status},
 	journal => q{SELECT to_jsonb(j) - 'relation', to_regclass(relation_name) = relation FROM sync_guard.journal AS j ORDER BY id},
+	alert_settings => q{SELECT to_jsonb(a) FROM sync_guard.alert_settings AS a ORDER BY rule, relation::text},
+	gaps => q{SELECT to_jsonb(o) FROM sync_guard.observed_gaps AS o ORDER BY run_key},
+	alert_log => q{SELECT to_jsonb(a) - 'relation', to_regclass(relation_name) = relation FROM sync_guard.alert_log AS a ORDER BY id},
 	triggers => q{
 		SELECT tgrelid::regclass, tgname, tgenabled, tgparentid <> 0, pg_get_triggerdef(t.oid),
 			   (SELECT count(*) FROM pg_depend WHERE classid = 'pg_trigger'::regclass AND objid = t.oid AND deptype = 'x')
@@ -98,6 +105,7 @@ my %whole = (
 my %original = map { $_ => sql($node, 'app', $whole{$_}) } keys %whole;
 my $last_line = sql($node, 'app', 'SELECT max(id) FROM sync_guard.journal');
 cmp_ok($last_line, '>', 5, 'there is a journal to be restored');
+like($original{$_}, qr/^\{/, "there are $_ to be restored") for qw(alert_settings gaps alert_log);
 like($original{triggers}, qr/^app\.runs\|zzz_emag_sync_guard_watch\|O\|f\|.*\|1$/m, 'the triggers depend on the extension');
 like($original{triggers}, qr/^app\.parts_1\|zzz_emag_sync_guard_watch\|D\|t\|/m, 'one of a partition is disabled');
 
@@ -172,7 +180,7 @@ client($other, 'pg_restore', '-d', 'data_only', "$dumps/schema");
 sql($other, 'data_only', q{SELECT sync_guard.unguard_table(t) FROM unnest('{app.runs,app.parts,"\"Odd \"\"one\"\"\".\"Sync Logs\""}'::regclass[]) AS t});
 client($node, 'pg_dump', '-Fc', '--data-only', '-f', "$dumps/data", 'app');
 client($other, 'pg_restore', '--exit-on-error', '-d', 'data_only', "$dumps/data");
-is(sql($other, 'data_only', $whole{$_}), $original{$_}, "data only: $_") for qw(settings limits rules journal rows);
+is(sql($other, 'data_only', $whole{$_}), $original{$_}, "data only: $_") for qw(settings limits rules alert_settings gaps alert_log journal rows);
 is(sql($other, 'data_only', q{SELECT count(*), min(hint) FROM sync_guard.guard_health WHERE problem = 'trigger_problem' AND relation = 'app.runs'::regclass}),
 	q{5|Mend it: SELECT sync_guard.repair_triggers('app.runs');}, 'data only: guard_health says that the triggers are missing');
 is(sql($other, 'data_only', q{SELECT sync_guard.repair_triggers('app.runs') + sync_guard.repair_triggers('app.parts')
@@ -219,7 +227,7 @@ sql($node, 'app', q{GRANT USAGE ON SCHEMA "Odd ""one""" TO app_owner;
 	my ($out, $err) = ('', '');
 	ok(!IPC::Run::run([ 'pg_dump', '-f', '/dev/null', 'app' ], '>', \$out, '2>', \$err), 'who reads the tables alone cannot dump the whole');
 	# (Up to 17 a sequence is read by a query of its own, whose error says so.)
-	like($err, qr/permission denied for .*journal|failed to get data for sequence "journal_id_seq"; user may lack SELECT/, 'since the journal is not his to read');
+	like($err, qr/permission denied for .*(journal|alert_log)|failed to get data for sequence "(journal|alert_log)_id_seq"; user may lack SELECT/, 'since the journal is not his to read');
 	client($node, 'pg_dump', '-N', 'sync_guard', '-f', "$dumps/without.sql", 'app');
 }
 like(slurp_file("$dumps/without.sql"), qr/CREATE EXTENSION IF NOT EXISTS emag_sync_guard/, 'without its schema the extension is dumped');

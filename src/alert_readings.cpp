@@ -1,0 +1,317 @@
+// What the rules about tables read. Runs in the caller's process or the sweep's, with ACCESS SHARE on the table; what is read
+// of the journal is read as the extension's owner. See alert_readings.h; alert_server.cpp has the rules about no table.
+//
+// Cost: the live runs; the runs that started within the window of failure_rate; the mistakes within that of false_positives;
+// and, only while a scope seems late, the runs that started since its last known completion.
+
+#include "alert_readings.h"
+
+#include "ended_runs.h"
+#include "health.h"
+#include "mistakes.h"
+#include "reap.h"
+#include "rhythms.h"
+#include "scopes.h"
+
+namespace esg {
+namespace {
+
+using core::AlertRule;
+
+/// A table as its rules are asked.
+struct Asked {
+  const Guarded &g;
+  const AlertRules &rules;
+  const core::Question &question;
+  Readings *out;
+
+  Reading &append(AlertRule rule, const char *scope, const core::ScopePattern &pattern) const {
+    return out->append(rule, scope, pattern);
+  }
+};
+
+const char *in_words(core::Micros span) {
+  char text[48];
+  return pstrdup(core::describe_span(span, text, sizeof text));
+}
+
+const char *text_of(Jsonb *scope) {
+  return scope == nullptr ? nullptr : JsonbToCString(nullptr, &scope->root, static_cast<int>(VARSIZE(scope)));
+}
+
+/// The scope of today that a text as jsonb prints it stands for.
+core::ScopePattern pattern_from(const Guarded &g, const char *scope) {
+  if (scope == nullptr) return {};
+  return core::pattern_of(present_scope(g, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(scope)))));
+}
+
+bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
+
+double seconds(core::Micros span) { return static_cast<double>(span) / static_cast<double>(core::kSecond); }
+
+// ---- live runs: long_running, stuck -------------------------------------------------------------------------------------
+
+/// A live run with its scope as text.
+struct Placed {
+  const char *scope;
+  const Run *run;
+};
+
+int by_scope(const void *a, const void *b) {
+  const auto *left = static_cast<const Placed *>(a);
+  const auto *right = static_cast<const Placed *>(b);
+  if (left->scope == nullptr || right->scope == nullptr) return 0;
+  return strcmp(left->scope, right->scope);
+}
+
+const char *explain_hint(const Guarded &g, const Run &run) {
+  return psprintf("SELECT * FROM sync_guard.explain_run(%s, %s);", quote_literal_cstr(g.name),
+                  quote_literal_cstr(run.key));
+}
+
+/// The runs of one scope.
+void read_scope(const Asked &asked, const Placed *runs, int count) {
+  const core::Micros now = asked.question.now;
+  const Run *oldest = nullptr;
+  const Run *longest_dead = nullptr;
+  core::Micros dead_since = 0;
+  int living = 0;
+  int dead = 0;
+  for (int i = 0; i < count; ++i) {
+    const Run &run = *runs[i].run;
+    if (!run.judgement.dead()) {
+      ++living;
+      if (run.started && (oldest == nullptr || *run.started < *oldest->started)) oldest = &run;
+      continue;
+    }
+    ++dead;
+    const auto since = dead_for(run, now);
+    if (!since || (longest_dead != nullptr && *since <= dead_since)) continue;
+    longest_dead = &run;
+    dead_since = *since;
+  }
+  const core::ScopePattern pattern = core::pattern_of(runs[0].run->scope);
+  if (oldest != nullptr) {
+    Reading &reading = asked.append(AlertRule::kLongRunning, runs[0].scope, pattern);
+    reading.value.figure = seconds(now - *oldest->started);
+    reading.detail = psprintf("run %s has been running for %s%s", oldest->key, in_words(now - *oldest->started),
+                              living == 1 ? "" : psprintf(", the oldest of %d", living));
+    reading.hint = explain_hint(asked.g, *oldest);
+  }
+  const bool closing = !only_observed(asked.g) && asked.g.paused_until <= now;
+  if (longest_dead == nullptr || !closing) return;
+  Reading &reading = asked.append(AlertRule::kStuck, runs[0].scope, pattern);
+  reading.value.figure = seconds(dead_since);
+  reading.detail =
+      psprintf("run %s has been dead for %s and nothing has closed it%s; %s", longest_dead->key, in_words(dead_since),
+               dead == 1 ? "" : psprintf(", the longest of %d", dead), why_of(*longest_dead));
+  reading.hint = psprintf(
+      "SELECT sync_guard.reap_stale_syncs(relation => %s); and see that something calls it: "
+      "sync_guard.reaping_schedule.",
+      quote_literal_cstr(asked.g.name));
+}
+
+void read_live_runs(const Asked &asked) {
+  if (!asked.rules.asks(AlertRule::kLongRunning) && !asked.rules.asks(AlertRule::kStuck)) return;
+  RunFilter filter;
+  filter.uncommitted = true;
+  const Runs runs = read_runs(asked.g, filter, asked.question);
+  auto *placed =
+      static_cast<Placed *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Placed) * Max(runs.count, 1)));
+  for (int i = 0; i < runs.count; ++i) placed[i] = {text_of(scope_json(asked.g, runs.items[i].scope)), &runs.items[i]};
+  qsort(placed, runs.count, sizeof(Placed), by_scope);
+  for (int from = 0, to = 0; from < runs.count; from = to) {
+    CHECK_FOR_INTERRUPTS();
+    while (to < runs.count && same_text(placed[from].scope, placed[to].scope)) ++to;
+    read_scope(asked, placed + from, to - from);
+  }
+}
+
+// ---- ended runs: failure_rate -------------------------------------------------------------------------------------------
+
+void read_failures(const Asked &asked, const EndedRuns *groups, int count, core::Micros window) {
+  const core::ScopePattern pattern = pattern_from(asked.g, groups[0].scope);
+  if (asked.rules.of(AlertRule::kFailureRate, pattern).time_window != window) return;
+  int64 failed = 0;
+  int64 ended = 0;
+  for (int i = 0; i < count; ++i) {
+    ended += groups[i].started[0];
+    if (!groups[i].success) failed += groups[i].started[0];
+  }
+  if (ended == 0) return;
+  Reading &reading = asked.append(AlertRule::kFailureRate, groups[0].scope, pattern);
+  reading.value = {static_cast<double>(failed) / static_cast<double>(ended), ended};
+  char share[48];
+  reading.detail = psprintf(INT64_FORMAT " of " INT64_FORMAT " runs that started in the last %s failed: %s", failed,
+                            ended, in_words(window),
+                            core::describe_figure(core::AlertUnit::kShare, reading.value.figure, share, sizeof share));
+  reading.hint =
+      "The view sync_guard.recent_syncs shows the last runs, their rows tell why they failed; those that the guard "
+      "closed are in sync_guard.reaped_syncs.";
+}
+
+/// The windows of the rule in the table's scopes, each once; the longest first.
+int windows_of(const AlertRules &rules, AlertRule rule, core::Micros **out) {
+  auto *windows = static_cast<core::Micros *>(palloc(sizeof(core::Micros) * (rules.count + 1)));
+  int count = 0;
+  windows[count++] = rules.of(rule).time_window;
+  for (std::size_t i = 0; i < rules.count; ++i) {
+    if (rules.items[i].rule != rule || !rules.items[i].time_window) continue;
+    const core::Micros window = *rules.items[i].time_window;
+    int at = 0;
+    while (at < count && windows[at] > window) ++at;
+    if (at < count && windows[at] == window) continue;
+    memmove(windows + at + 1, windows + at, sizeof(core::Micros) * (count - at));
+    windows[at] = window;
+    ++count;
+  }
+  *out = windows;
+  return count;
+}
+
+/// `fresh`: the history may be read this time though that is costly.
+void read_failure_rates(const Asked &asked, bool fresh) {
+  if (!asked.rules.asks(AlertRule::kFailureRate)) return;
+  if (!fresh) {
+    asked.out->not_asked[static_cast<int>(AlertRule::kFailureRate)] = true;
+    return;
+  }
+  core::Micros *windows;
+  const int count = windows_of(asked.rules, AlertRule::kFailureRate, &windows);
+  for (int i = 0; i < count; ++i) {
+    const EndedGroups groups = read_ended(asked.g, asked.question.now, &windows[i], 1);
+    for (int from = 0, to = 0; from < groups.count; from = to) {
+      while (to < groups.count && same_text(groups.items[from].scope, groups.items[to].scope)) ++to;
+      read_failures(asked, groups.items + from, to - from, windows[i]);
+    }
+  }
+}
+
+// ---- the journal: false_positives ----------------------------------------------------------------------------------------
+
+void read_false_positives(const Asked &asked) {
+  if (!asked.rules.asks(AlertRule::kFalsePositives)) return;
+  core::Micros *windows;
+  (void)windows_of(asked.rules, AlertRule::kFalsePositives, &windows);
+  const Mistakes mistakes = read_mistakes(asked.g, asked.question.now - windows[0]);
+  for (uint64 i = 0; i < mistakes.count; ++i) {
+    const core::Scope scope = present_scope(asked.g, mistakes.items[i].scope);
+    const core::ScopePattern pattern = core::pattern_of(scope);
+    const core::Micros window = asked.rules.of(AlertRule::kFalsePositives, pattern).time_window;
+    if (mistakes.items[i].noticed < asked.question.now - window) continue;
+    const char *text = text_of(scope_json(asked.g, scope));
+    Reading *reading = nullptr;
+    for (int n = 0; n < asked.out->count && reading == nullptr; ++n) {
+      Reading &other = asked.out->items[n];
+      if (other.rule == AlertRule::kFalsePositives && same_text(other.scope, text)) reading = &other;
+    }
+    if (reading == nullptr) reading = &asked.append(AlertRule::kFalsePositives, text, pattern);
+    reading->value.figure += 1;
+    reading->detail = psprintf("%.0f %s found dead turned out to be alive in the last %s", reading->value.figure,
+                               reading->value.figure == 1 ? "run that was" : "runs that were", in_words(window));
+    reading->hint =
+        "The view sync_guard.guard_health names the limit that would have been long enough, sync_guard.reaped_syncs "
+        "shows the runs.";
+  }
+}
+
+// ---- rhythms: not_completed ----------------------------------------------------------------------------------------------
+
+/// A scope that has a rhythm, and seems late by what was known when it was learned.
+struct Late {
+  const Rhythm *rhythm;
+  const char *scope;
+  core::ScopePattern pattern;
+  core::Micros last;
+};
+
+/// Runs that complete in one burst are as far apart as sweeps are, at least.
+core::Micros gap_of(const Rhythm &rhythm) { return Max(*rhythm.long_gap, core::kMinute); }
+
+double gaps_since(const Late &late, core::Micros now) {
+  return static_cast<double>(now - late.last) / static_cast<double>(gap_of(*late.rhythm));
+}
+
+/// The scopes that a rule asks of: all but the whole table, where it has scopes.
+Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
+  auto *late = static_cast<Late *>(palloc(sizeof(Late) * Max(rhythms.count, 1)));
+  *count = 0;
+  for (int i = 0; i < rhythms.count; ++i) {
+    const Rhythm &rhythm = rhythms.items[i];
+    const bool whole_table = JB_ROOT_COUNT(rhythm.scope) == 0;
+    if (whole_table != (asked.g.scope_count == 0) || !rhythm.last_completed || !rhythm.long_gap) continue;
+    Late &next = late[*count];
+    next = {&rhythm, whole_table ? nullptr : text_of(rhythm.scope), {}, *rhythm.last_completed};
+    next.pattern = pattern_from(asked.g, next.scope);
+    const core::AlertLimits limits = asked.rules.of(AlertRule::kNotCompleted, next.pattern);
+    if (limits.enabled && gaps_since(next, asked.question.now) > limits.clear_below) ++*count;
+  }
+  return late;
+}
+
+/// What has completed since the rhythms were learned. Runs that started long before the last known completion are left to
+/// the next learning.
+void add_later_completions(const Asked &asked, Late *late, int count) {
+  core::Micros span = 0;
+  for (int i = 0; i < count; ++i)
+    span =
+        Max(span, asked.question.now - late[i].last + Max(core::kDay, 2 * late[i].rhythm->long_duration.value_or(0)));
+  span = Min(span, core::alert_rule(AlertRule::kNotCompleted).defaults.time_window);
+  const EndedGroups groups = read_ended(asked.g, asked.question.now, &span, 1);
+  for (int n = 0; n < groups.count; ++n) {
+    const EndedRuns &group = groups.items[n];
+    const auto last = group.last_ended ? group.last_ended : group.last_started;
+    for (int i = 0; i < count && group.success && last; ++i)
+      if (same_text(late[i].scope, group.scope)) late[i].last = Max(late[i].last, Min(*last, asked.question.now));
+  }
+}
+
+void read_completions(const Asked &asked, const Rhythms &rhythms, bool fresh) {
+  if (!asked.rules.asks(AlertRule::kNotCompleted)) return;
+  int count;
+  Late *late = late_scopes(asked, rhythms, &count);
+  if (count == 0) return;
+  if (fresh) add_later_completions(asked, late, count);
+  else asked.out->not_asked[static_cast<int>(AlertRule::kNotCompleted)] = true;
+  for (int i = 0; i < count && fresh; ++i) {
+    Reading &reading = asked.append(AlertRule::kNotCompleted, late[i].scope, late[i].pattern);
+    reading.value = {gaps_since(late[i], asked.question.now), late[i].rhythm->completed};
+    reading.detail = psprintf(
+        "no run has completed for %s; between the " INT64_FORMAT " of the last 30 days at most %s usually passed",
+        in_words(asked.question.now - late[i].last), late[i].rhythm->completed, in_words(gap_of(*late[i].rhythm)));
+    reading.hint =
+        "See that what starts these runs does, and how the last ones ended: sync_guard.sync_status_overview, "
+        "sync_guard.recent_syncs.";
+  }
+}
+
+}  // namespace
+
+Reading &Readings::append(core::AlertRule rule, const char *scope, const core::ScopePattern &pattern) {
+  if (count == room) {
+    room = Max(room * 2, 16);
+    items = static_cast<Reading *>(items == nullptr ? palloc(sizeof(Reading) * room)
+                                                    : repalloc_huge(items, sizeof(Reading) * room));
+  }
+  Reading &reading = items[count++];
+  reading = Reading{};
+  reading.rule = rule;
+  reading.scope = scope;
+  reading.pattern = pattern;
+  return reading;
+}
+
+Readings read_table_figures(const Guarded &g, const AlertRules &rules, const core::Question &question, bool sweep) {
+  Readings readings;
+  const Asked asked{g, rules, question, &readings};
+  read_live_runs(asked);
+  const Rhythms rhythms = read_rhythms(g);
+  const bool learned_now = rhythms.learned_at && *rhythms.learned_at == question.now;
+  const bool fresh = !sweep || learned_now || !history_is_costly(g);
+  read_failure_rates(asked, fresh);
+  read_false_positives(asked);
+  read_completions(asked, rhythms, fresh);
+  return readings;
+}
+
+}  // namespace esg

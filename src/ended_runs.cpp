@@ -1,0 +1,68 @@
+// Runs in the caller's process with ACCESS SHARE on the table. See ended_runs.h.
+
+#include "ended_runs.h"
+
+#include "pg/spi.h"
+
+namespace esg {
+namespace {
+
+/// Columns of the query, in order; the counts follow.
+enum EndedColumn : int { kScope = 1, kStatus, kLastStarted, kLastEnded, kFirstCount };
+
+/// $1 … bound the spans, the last one the whole.
+char *ended_query(const Guarded &g, int spans) {
+  const char *start = column_ref(g.start);
+  StringInfoData sql;
+  initStringInfo(&sql);
+  appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, pg_catalog.max(%s), ", scope_sql(g),
+                   column_ref(g.status), start);
+  if (g.end.exists())
+    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)",
+                     column_ref(g.end), column_ref(g.end), pg::type_sql(g.end.type));
+  else appendStringInfoString(&sql, "NULL");
+  for (int i = 1; i <= spans; ++i)
+    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d)", start, i);
+  appendStringInfo(&sql,
+                   " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $%d AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
+                   " AND NOT %s GROUP BY 1, 2 ORDER BY 1, 2",
+                   from_item(g), start, spans, start, pg::type_sql(g.start.type),
+                   status_condition(g, g.live, g.live_count));
+  return sql.data;
+}
+
+EndedRuns make_group(const Guarded &g, uint64 row, int spans, MemoryContext context) {
+  EndedRuns group{};
+  bool is_null;
+  group.scope = pg::spi_text(row, kScope, context);
+  group.status = pg::spi_text(row, kStatus, context);
+  group.success = group.status != nullptr && core::tells_success(group.status, g.failed);
+  Datum value = pg::spi_datum(row, kLastStarted, &is_null);
+  group.last_started = instant_of(g.start, value, is_null, g.zone);
+  value = pg::spi_datum(row, kLastEnded, &is_null);
+  group.last_ended = instant_of(g.end, value, is_null, g.zone);
+  for (int i = 0; i < spans; ++i) group.started[i] = DatumGetInt64(pg::spi_datum(row, kFirstCount + i, &is_null));
+  return group;
+}
+
+}  // namespace
+
+EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *spans, int count) {
+  EndedGroups groups;
+  if (!g.start.exists()) return groups;
+  const MemoryContext context = CurrentMemoryContext;
+  pg::Statement query(ended_query(g, count));
+  for (int i = 0; i < count; ++i) query.add(g.start.type, time_datum(g.start, now - spans[i], g.zone));
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
+  groups.items =
+      static_cast<EndedRuns *>(MemoryContextAllocHuge(context, sizeof(EndedRuns) * Max(rows, static_cast<uint64>(1))));
+  for (uint64 i = 0; i < rows; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    groups.items[groups.count++] = make_group(g, i, count, context);
+  }
+  pg::spi_end();
+  return groups;
+}
+
+}  // namespace esg

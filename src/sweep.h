@@ -1,0 +1,15 @@
+// What a sweep does beside reaping, for each table and once for the server: takes in what memory observed of ended runs,
+// learns rhythms, records alerts, sends what waits. Part of reap_stale_syncs; nothing here fails a reaping.
+#pragma once
+
+#include "runs.h"
+
+namespace esg {
+
+/// After the table's dead runs were closed, or left because it is paused.
+void look_after(const Guarded &g, const core::Question &question);
+
+/// Once per sweep, at its end.
+void look_after_server(const core::Question &question);
+
+}  // namespace esg
