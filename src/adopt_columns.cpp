@@ -261,7 +261,7 @@ const char *type_wanted(Option role) {
 
 void ambiguous(const Subject &subject, const char *what, Option option, const List *candidates) {
   // With nothing to choose from, an example shows what is asked for.
-  const char *example = option == kLiveStatuses && candidates == NIL ? "'{running}'" : "…";
+  const char *example = option == kLiveStatuses && candidates == NIL ? "'{running}'" : "...";
   ereport(ERROR, errcode(kAmbiguous), errmsg("cannot tell %s in table %s", what, subject.name),
           errdetail("Candidates: %s.", join(candidates, "none")),
           errhint("Say it: SELECT sync_guard.guard_table(%s, %s => %s);%s", quote_literal_cstr(subject.name),

@@ -2,7 +2,7 @@
 // of the journal is read as the extension's owner. See alert_readings.h; alert_server.cpp has the rules about no table.
 //
 // Cost: the live runs; the runs that started within the window of failure_rate; the mistakes within that of false_positives;
-// and, only while a scope seems late, the runs that started since its last known completion.
+// and, only while a scope seems late, the runs that started since a day before the rhythms were learned.
 
 #include "alert_readings.h"
 
@@ -81,7 +81,9 @@ void read_scope(const Asked &asked, const Placed *runs, int count) {
     const Run &run = *runs[i].run;
     if (!run.judgement.dead()) {
       ++living;
-      if (run.started && (oldest == nullptr || *run.started < *oldest->started)) oldest = &run;
+      // Of a suspect one it will be known in a moment.
+      const bool counts = run.started && run.judgement.verdict != core::Verdict::kSuspect;
+      if (counts && (oldest == nullptr || *run.started < *oldest->started)) oldest = &run;
       continue;
     }
     ++dead;
@@ -145,9 +147,11 @@ void read_failures(const Asked &asked, const EndedRuns *groups, int count, core:
   reading.detail = psprintf(INT64_FORMAT " of " INT64_FORMAT " runs that started in the last %s failed: %s", failed,
                             ended, in_words(window),
                             core::describe_figure(core::AlertUnit::kShare, reading.value.figure, share, sizeof share));
-  reading.hint =
-      "The view sync_guard.recent_syncs shows the last runs, their rows tell why they failed; those that the guard "
-      "closed are in sync_guard.reaped_syncs.";
+  const char *of_scope = reading.scope == nullptr ? "" : psprintf(" AND scope = %s", quote_literal_cstr(reading.scope));
+  reading.hint = psprintf(
+      "SELECT * FROM sync_guard.recent_runs(1000) WHERE relation = %s::regclass%s; and those that the guard "
+      "closed are in sync_guard.reaped_syncs.",
+      quote_literal_cstr(asked.g.name), of_scope);
 }
 
 /// The windows of the rule in the table's scopes, each once; the longest first.
@@ -232,6 +236,12 @@ double gaps_since(const Late &late, core::Micros now) {
   return static_cast<double>(now - late.last) / static_cast<double>(gap_of(*late.rhythm));
 }
 
+/// The scope names the table's scope columns, and no other: it was learned of them as they are.
+bool is_of_today(const Guarded &g, const Jsonb *scope) {
+  core::ScopePattern pattern;
+  return static_cast<int>(JB_ROOT_COUNT(scope)) == g.scope_count && read_scope_pattern(g, scope, &pattern);
+}
+
 /// The scopes that a rule asks of: all but the whole table, where it has scopes.
 Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
   auto *late = static_cast<Late *>(palloc(sizeof(Late) * Max(rhythms.count, 1)));
@@ -240,6 +250,7 @@ Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
     const Rhythm &rhythm = rhythms.items[i];
     const bool whole_table = JB_ROOT_COUNT(rhythm.scope) == 0;
     if (whole_table != (asked.g.scope_count == 0) || !rhythm.last_completed || !rhythm.long_gap) continue;
+    if (!is_of_today(asked.g, rhythm.scope)) continue;
     Late &next = late[*count];
     next = {&rhythm, whole_table ? nullptr : text_of(rhythm.scope), {}, *rhythm.last_completed};
     next.pattern = pattern_from(asked.g, next.scope);
@@ -249,15 +260,14 @@ Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
   return late;
 }
 
-/// What has completed since the rhythms were learned. Runs that started long before the last known completion are left to
+/// What has completed since the rhythms were learned, which knew all until then. Runs that started long before that are left to
 /// the next learning.
-void add_later_completions(const Asked &asked, Late *late, int count) {
-  core::Micros span = 0;
-  for (int i = 0; i < count; ++i)
-    span =
-        Max(span, asked.question.now - late[i].last + Max(core::kDay, 2 * late[i].rhythm->long_duration.value_or(0)));
-  span = Min(span, core::alert_rule(AlertRule::kNotCompleted).defaults.time_window);
-  const EndedGroups groups = read_ended(asked.g, asked.question.now, &span, 1);
+void add_later_completions(const Asked &asked, core::Micros learned_at, Late *late, int count) {
+  core::Micros longest = core::kDay;
+  for (int i = 0; i < count; ++i) longest = Max(longest, 2 * late[i].rhythm->long_duration.value_or(0));
+  const core::Micros span = Min(Max(asked.question.now - learned_at, 0) + longest,
+                                core::alert_rule(AlertRule::kNotCompleted).defaults.time_window);
+  const EndedGroups groups = read_ended_since(asked.g, asked.question.now, span);
   for (int n = 0; n < groups.count; ++n) {
     const EndedRuns &group = groups.items[n];
     const auto last = group.last_ended ? group.last_ended : group.last_started;
@@ -271,7 +281,7 @@ void read_completions(const Asked &asked, const Rhythms &rhythms, bool fresh) {
   int count;
   Late *late = late_scopes(asked, rhythms, &count);
   if (count == 0) return;
-  if (fresh) add_later_completions(asked, late, count);
+  if (fresh) add_later_completions(asked, rhythms.learned_at.value_or(asked.question.now), late, count);
   else asked.out->not_asked[static_cast<int>(AlertRule::kNotCompleted)] = true;
   for (int i = 0; i < count && fresh; ++i) {
     Reading &reading = asked.append(AlertRule::kNotCompleted, late[i].scope, late[i].pattern);

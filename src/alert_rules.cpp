@@ -124,7 +124,7 @@ double figure_argument(const core::AlertRuleInfo &info, Field field, const char 
     ereport(ERROR, errcode(kBadOption), errmsg("%s is not possible for rule %s", kFieldNames[field], info.name),
             errdetail("It was given as \"%s\", and no share can be above that.", text),
             errhint("%s To switch the rule off: enabled => false.", example_of(info.unit)));
-  return *figure;
+  return *figure + 0.0;  // "-0" is 0
 }
 
 // ---- arguments --------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ void require_extension_owner() {
   ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
           errmsg("only the owner of the extension changes alert rules for all tables"),
           errdetail("The extension belongs to role \"%s\".", GetUserNameFromId(pg::extension_owner(), false)),
-          errhint("Name a table of yours: set_alert_rule('schema.table', …)."));
+          errhint("Name a table of yours: set_alert_rule('schema.table', ...)."));
 }
 
 void write(const pg::Statement &statement) {
@@ -349,7 +349,7 @@ static Datum set_alert_rule(FunctionCallInfo fcinfo) {
   if (g != nullptr && !info.of_tables)
     ereport(ERROR, errcode(kBadOption), errmsg("rule %s is about no table", info.name),
             errdetail("It looks at the server: %s.", info.meaning),
-            errhint("SELECT sync_guard.set_alert_rule(NULL, %s, …);", quote_literal_cstr(info.name)));
+            errhint("SELECT sync_guard.set_alert_rule(NULL, %s, ...);", quote_literal_cstr(info.name)));
   Jsonb *scope = scope_argument(fcinfo, g);
   FieldChange changes[kFields];
   take_changes(fcinfo, info, changes);

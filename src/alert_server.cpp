@@ -12,6 +12,8 @@ namespace {
 
 using core::AlertRule;
 
+constexpr const char *kWorkerSubject = "worker";
+
 double seconds(core::Micros span) { return static_cast<double>(span) / static_cast<double>(core::kSecond); }
 
 const char *in_words(core::Micros span) {
@@ -19,13 +21,18 @@ const char *in_words(core::Micros span) {
   return pstrdup(core::describe_span(span, text, sizeof text));
 }
 
-/// A job's name; its number too where it has none, or another has the same.
+/// A name that no other subject can have: neither that of the worker nor one that is made here.
+bool is_plain(const char *name) {
+  const std::size_t length = strlen(name);
+  return strcmp(name, kWorkerSubject) != 0 && strncmp(name, "job ", 4) != 0 && length > 0 && name[length - 1] != ')';
+}
+
+/// A job's name; its number too where it has none, or another has the same or may have.
 const char *subject_of(const ReapingJob &job, const Readings &readings) {
   if (job.name == nullptr) return psprintf("job " INT64_FORMAT, job.id);
-  for (int i = 0; i < readings.count; ++i)
-    if (strcmp(readings.items[i].subject, job.name) == 0)
-      return psprintf("%s (job " INT64_FORMAT ")", job.name, job.id);
-  return job.name;
+  bool alone = is_plain(job.name);
+  for (int i = 0; i < readings.count && alone; ++i) alone = strcmp(readings.items[i].subject, job.name) != 0;
+  return alone ? job.name : psprintf("%s (job " INT64_FORMAT ")", job.name, job.id);
 }
 
 void read_job(const ReapingJob &job, core::Micros now, Readings *readings) {
@@ -57,7 +64,7 @@ void read_worker(Readings *readings) {
   if (workers.open == 0) return;
   const core::Micros late = monotonic_now() - workers.oldest_open;
   Reading &reading = readings->append(AlertRule::kReapingOverdue, nullptr, {});
-  reading.subject = "worker";
+  reading.subject = kWorkerSubject;
   reading.value.figure = seconds(late);
   reading.detail =
       psprintf("a background worker that is to close runs of dead sessions has not come for %s", in_words(late));

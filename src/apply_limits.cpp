@@ -117,6 +117,7 @@ Interval *as_interval(core::Micros span) {
 /// What a suggestion comes to; absent where it is not to be applied.
 std::optional<core::Micros> wanted(const Request &request, const SuggestedLimit &line) {
   if (!line.suggested || line.sample < request.min_sample || !request.limits[line.limit]) return std::nullopt;
+  if (!may_have_settings(line.scope)) return std::nullopt;
   if (request.scope != nullptr && !same_scope(request.scope, line.scope)) return std::nullopt;
   return Min(Max(*line.suggested, request.floor), request.ceiling);
 }

@@ -10,24 +10,23 @@ namespace {
 /// Columns of the query, in order; the counts follow.
 enum EndedColumn : int { kScope = 1, kStatus, kLastStarted, kLastEnded, kFirstCount };
 
-/// $1 … bound the spans, the last one the whole.
-char *ended_query(const Guarded &g, int spans) {
-  const char *start = column_ref(g.start);
+/// $1 … bound the spans of the column `by`, the last one the whole.
+char *ended_query(const Guarded &g, const Column &by, int spans) {
+  const char *at = column_ref(by);
   StringInfoData sql;
   initStringInfo(&sql);
-  appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, pg_catalog.max(%s), ", scope_sql(g),
-                   column_ref(g.status), start);
+  appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, %s, ", scope_sql(g), column_ref(g.status),
+                   g.start.exists() ? psprintf("pg_catalog.max(%s)", column_ref(g.start)) : "NULL");
   if (g.end.exists())
     appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)",
                      column_ref(g.end), column_ref(g.end), pg::type_sql(g.end.type));
   else appendStringInfoString(&sql, "NULL");
   for (int i = 1; i <= spans; ++i)
-    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d)", start, i);
+    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d)", at, i);
   appendStringInfo(&sql,
                    " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $%d AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
                    " AND NOT %s GROUP BY 1, 2 ORDER BY 1, 2",
-                   from_item(g), start, spans, start, pg::type_sql(g.start.type),
-                   status_condition(g, g.live, g.live_count));
+                   from_item(g), at, spans, at, pg::type_sql(by.type), status_condition(g, g.live, g.live_count));
   return sql.data;
 }
 
@@ -45,14 +44,12 @@ EndedRuns make_group(const Guarded &g, uint64 row, int spans, MemoryContext cont
   return group;
 }
 
-}  // namespace
-
-EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *spans, int count) {
+EndedGroups read_by(const Guarded &g, const Column &by, core::Micros now, const core::Micros *spans, int count) {
   EndedGroups groups;
-  if (!g.start.exists()) return groups;
+  if (!by.exists()) return groups;
   const MemoryContext context = CurrentMemoryContext;
-  pg::Statement query(ended_query(g, count));
-  for (int i = 0; i < count; ++i) query.add(g.start.type, time_datum(g.start, now - spans[i], g.zone));
+  pg::Statement query(ended_query(g, by, count));
+  for (int i = 0; i < count; ++i) query.add(by.type, time_datum(by, now - spans[i], g.zone));
   pg::spi_begin();
   const uint64 rows = pg::spi_run(query, pg::Access::kRead);
   groups.items =
@@ -63,6 +60,16 @@ EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *s
   }
   pg::spi_end();
   return groups;
+}
+
+}  // namespace
+
+EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *spans, int count) {
+  return read_by(g, g.start, now, spans, count);
+}
+
+EndedGroups read_ended_since(const Guarded &g, core::Micros now, core::Micros span) {
+  return read_by(g, g.start.exists() ? g.start : g.end, now, &span, 1);
 }
 
 }  // namespace esg

@@ -27,4 +27,7 @@ struct EndedGroups {
 /// the runs that started within the longest span where the start column has an index.
 EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *spans, int count);
 
+/// The same of runs that started, or where no start is kept ended, within `span` before now. None where neither is kept.
+EndedGroups read_ended_since(const Guarded &g, core::Micros now, core::Micros span);
+
 }  // namespace esg

@@ -29,7 +29,7 @@ core::Expectation expectation_of(const Guarded &g, const Run &run, const Rhythms
     facts.long_duration = rhythm->long_duration;
   }
   core::Expectation expectation = core::expect(facts);
-  if (run.judgement.dead()) {
+  if (run.judgement.dead() || run.judgement.verdict == core::Verdict::kSuspect) {
     expectation.end.reset();
     expectation.by = core::ExpectedBy::kNothing;
   }

@@ -195,7 +195,7 @@ List *order_problems(List *problems, Oid relation, bool is_partition) {
     if (ours == nullptr || (is_partition && OidIsValid(found.parent))) return;
     problems = add(problems, relation, found.name,
                    psprintf("fires %s after the guard, which does not see what it changes", ours->events),
-                   psprintf("Give it a name that sorts before %s: ALTER TRIGGER %s ON %s RENAME TO …", ours->name,
+                   psprintf("Give it a name that sorts before %s: ALTER TRIGGER %s ON %s RENAME TO ...", ours->name,
                             quote_identifier(found.name), qualified_name(relation)),
                    false);
   });

@@ -109,7 +109,7 @@ void check_runs(const Guarded &g, const Report &report) {
   if (!g.start.exists() && !g.activity.exists())
     report.line(kWarning, g.table, "no_time_column",
                 "the table has neither a start nor an activity column: no run can be found dead",
-                psprintf("SELECT sync_guard.guard_table(%s, start_column => …);", quote_literal_cstr(g.name)));
+                psprintf("SELECT sync_guard.guard_table(%s, start_column => ...);", quote_literal_cstr(g.name)));
   const Runs runs = read_runs(g, RunFilter{}, report.question);
   Counted without_start;
   Counted future;

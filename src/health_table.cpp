@@ -82,7 +82,7 @@ void check_local_default(const Guarded &g, const Relation relation, const Report
         psprintf("column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
                  "unless the session says otherwise",
                  quote_identifier(g.start.name), g.zone_name, server),
-        psprintf("Let those who rely on the default work in %s: ALTER ROLE … SET timezone = %s; or change the "
+        psprintf("Let those who rely on the default work in %s: ALTER ROLE ... SET timezone = %s; or change the "
                  "default to (now() AT TIME ZONE %s).",
                  g.zone_name, quote_literal_cstr(g.zone_name), quote_literal_cstr(g.zone_name)));
   }
@@ -135,10 +135,11 @@ void check_pause(const Guarded &g, const Report &report) {
 
 void check_table(const Guarded &g, bool hidden, const Report &report) {
   if (g.broken != nullptr) {
-    report.line(kError, g.table, "settings_do_not_fit", g.broken,
-                psprintf("Restore it, or name what is there now: SELECT sync_guard.guard_table(%s, …); until then its "
-                         "runs are not guarded.",
-                         quote_literal_cstr(g.name)));
+    report.line(
+        kError, g.table, "settings_do_not_fit", g.broken,
+        psprintf("Restore it, or name what is there now: SELECT sync_guard.guard_table(%s, ...); until then its "
+                 "runs are not guarded.",
+                 quote_literal_cstr(g.name)));
     return;
   }
   const Relation relation = relation_open(g.table, AccessShareLock);

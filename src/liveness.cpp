@@ -145,8 +145,10 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   }
   if (evidence.lease.session_ended && entry->ended_at != 0) run->died = knowledge.clock.instant(entry->ended_at);
   add_fence(knowledge, run);
-  // Without memory nothing was lost at a start of the server but what a lease's worker had promised.
-  if (run->token != 0 || have_memory()) evidence.server_started = knowledge.life_began;
+  // Without memory nothing was lost at a start of the server but what a lease's worker had promised; nor was anything of a
+  // table that has been guarded since then.
+  const bool had_memory = have_memory() && g.adopted_at < knowledge.life_began;
+  if (run->token != 0 || had_memory) evidence.server_started = knowledge.life_began;
   evidence.restart_grace = restart_grace();
 }
 

@@ -45,7 +45,7 @@ const Interval *since_argument(FunctionCallInfo fcinfo) {
 }
 
 /// The tables of the report; with one named, that one, or its partitioned table where a partition is named.
-void choose_tables(Report *report, Oid relation) {
+void choose_tables(HtmlReport *report, Oid relation) {
   report->tables = readable_tables(relation, true);
   if (OidIsValid(relation) && report->tables != NIL)
     report->relation = static_cast<const Guarded *>(linitial(report->tables))->table;
@@ -83,7 +83,7 @@ void put_footer(Page &page) {
   put(page, "</dl>\n</footer>\n");
 }
 
-void write_sections(Report &report) {
+void write_sections(HtmlReport &report) {
   initStringInfo(&report.page.html);
   put(report.page, "<main>\n");
   report_now(report);
@@ -100,7 +100,7 @@ void write_sections(Report &report) {
 
 }  // namespace
 
-const Guarded *report_table(const Report &report, Oid relation) {
+const Guarded *report_table(const HtmlReport &report, Oid relation) {
   ListCell *cell;
   foreach (cell, report.tables)
     if (static_cast<const Guarded *>(lfirst(cell))->table == relation)
@@ -108,7 +108,7 @@ const Guarded *report_table(const Report &report, Oid relation) {
   return nullptr;
 }
 
-void put_place(Report &report, Oid relation, const char *scope) {
+void put_place(HtmlReport &report, Oid relation, const char *scope) {
   const Guarded *g = report_table(report, relation);
   const bool scoped = scope != nullptr && strcmp(scope, "{}") != 0;
   if (scoped) put_text(report.page, scope_label(g, scope), 100);
@@ -124,7 +124,7 @@ void put_place(Report &report, Oid relation, const char *scope) {
 }
 
 static Datum report_html(FunctionCallInfo fcinfo) {
-  Report report;
+  HtmlReport report;
   const Interval *since = since_argument(fcinfo);
   report.page.now = question_now().now;
   report.page.begin = begin_of(since, report.page.now);

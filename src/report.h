@@ -7,31 +7,32 @@
 
 namespace esg {
 
-/// One report in the making: its sections are written first, then what stands above them. Lives on the stack of report_html. Everything it points to lives for the call.
-struct Report {
+/// One report in the making: its sections are written first, then what stands above them. Lives on the stack of report_html;
+/// everything it points to lives for the call.
+struct HtmlReport {
   Page page;
   History history;
   Oid relation = InvalidOid;  ///< the one table it is about; InvalidOid: all
   List *tables = NIL;         ///< those the caller may read
   int64 alerts = -1;          ///< raised now; -1: not known
-  int64 reaped = -1;          ///< reaped in the window
+  int64 reaped = -1;          ///< reaped in the window; -1: not known
 };
 
 /// The sections, in the order of the page.
-void report_summary(Report &report);
-void report_now(Report &report);
-void report_alerts_now(Report &report);
-void report_timeline(Report &report);
-void report_charts(Report &report);
-void report_reaped(Report &report);
-void report_alert_history(Report &report);
-void report_health(Report &report);
-void report_suggestions(Report &report);
-void report_settings(Report &report);
+void report_summary(HtmlReport &report);
+void report_now(HtmlReport &report);
+void report_alerts_now(HtmlReport &report);
+void report_timeline(HtmlReport &report);
+void report_charts(HtmlReport &report);
+void report_reaped(HtmlReport &report);
+void report_alert_history(HtmlReport &report);
+void report_health(HtmlReport &report);
+void report_suggestions(HtmlReport &report);
+void report_settings(HtmlReport &report);
 
 /// A section: its heading, then what `work` writes; where that fails, why. Its end is section_end()'s.
 template <typename Work>
-void report_section(Report &report, const char *id, const char *title, const Work &work) {
+void report_section(HtmlReport &report, const char *id, const char *title, const Work &work) {
   section_begin(report.page, id, title);
   const int length = report.page.html.len;
   const ErrorData *error = pg::try_in_subtransaction(work);
@@ -45,9 +46,9 @@ void report_section(Report &report, const char *id, const char *title, const Wor
 }
 
 /// The table of the report with this Oid; null where it is none.
-const Guarded *report_table(const Report &report, Oid relation);
+const Guarded *report_table(const HtmlReport &report, Oid relation);
 
 /// A table's name and a scope of it in words, as two lines of one cell. Either may be missing.
-void put_place(Report &report, Oid relation, const char *scope);
+void put_place(HtmlReport &report, Oid relation, const char *scope);
 
 }  // namespace esg

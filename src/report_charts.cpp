@@ -312,7 +312,7 @@ Figures sum_of(const Figures *buckets, int count, int counted) {
   return all;
 }
 
-void draw_charts(Report &report) {
+void draw_charts(HtmlReport &report) {
   int drawn = 0;
   ListCell *cell;
   foreach (cell, report.tables) {
@@ -336,7 +336,7 @@ void draw_charts(Report &report) {
 
 }  // namespace
 
-void report_charts(Report &report) {
+void report_charts(HtmlReport &report) {
   report_section(report, "figures", "Failures and durations", [&report] { draw_charts(report); });
 }
 

@@ -39,8 +39,8 @@ PastRun *append(History *history) {
 constexpr const char *kLiveQuery =
     "SELECT r.relation::pg_catalog.oid, r.run_key, r.scope::pg_catalog.text, r.status, r.started_at, "
     "r.last_sign_of_life,"
-    " r.done, r.total, r.percent::pg_catalog.text, r.dead, r.verdict, r.why, r.uncommitted, r.lease, r.worker,"
-    " r.progress_bar, pg_catalog.round(r.rate_per_second, 2)::pg_catalog.text, r.expected_end, r.expected_by"
+    " r.done, r.total, r.percent::pg_catalog.text, r.dead, r.why, r.lease, r.worker,"
+    " r.rate_per_second::pg_catalog.float8, r.expected_end, r.expected_by"
     " FROM sync_guard.live_runs() AS r";
 
 LiveRun live_run(const Guarded *g, uint64 row, MemoryContext context) {
@@ -55,20 +55,18 @@ LiveRun live_run(const Guarded *g, uint64 row, MemoryContext context) {
   run.total = int_at(row, 8);
   run.percent = pg::spi_text(row, 9, context);
   run.dead = bool_at(row, 10);
-  run.verdict = pg::spi_text(row, 11, context);
-  run.why = pg::spi_text(row, 12, context);
-  run.uncommitted = bool_at(row, 13);
-  run.lease = pg::spi_text(row, 14, context);
-  run.worker = pg::spi_text(row, 15, context);
-  run.progress_bar = pg::spi_text(row, 16, context);
-  run.rate = pg::spi_text(row, 17, context);
-  run.expected_end = instant_at(row, 18);
-  run.expected_by = pg::spi_text(row, 19, context);
+  run.why = pg::spi_text(row, 11, context);
+  run.lease = pg::spi_text(row, 12, context);
+  run.worker = pg::spi_text(row, 13, context);
+  run.rate = double_at(row, 14);
+  run.expected_end = instant_at(row, 15);
+  run.expected_by = pg::spi_text(row, 16, context);
   return run;
 }
 
 /// The live runs, and their place in time: one that is dead has lasted to this day.
 void read_live(const Page &page, List *tables, History *history) {
+  int counts[2] = {};
   pg::spi_begin();
   const uint64 rows = pg::spi_run(pg::Statement(kLiveQuery), pg::Access::kRead);
   history->live = static_cast<LiveRun *>(
@@ -77,7 +75,8 @@ void read_live(const Page &page, List *tables, History *history) {
     bool is_null;
     const Guarded *g = table_of(tables, DatumGetObjectId(pg::spi_datum(i, 1, &is_null)));
     if (g == nullptr) continue;
-    const LiveRun &live = history->live[history->live_count++] = live_run(g, i, history->context);
+    LiveRun &live = history->live[history->live_count++] = live_run(g, i, history->context);
+    live.listed = counts[live.dead ? 1 : 0]++ < kMaxListed;
     if (!live.started || *live.started > page.now) continue;
     PastRun *run = append(history);
     run->table = g;
@@ -91,8 +90,15 @@ void read_live(const Page &page, List *tables, History *history) {
   pg::spi_end();
 }
 
-/// What the summary columns of live rows say of them in words: "operation full_sync".
+bool is_listed(const LiveRun &run, const Guarded &g) { return run.listed && run.table->table == g.table; }
+
+/// What the summary columns of listed runs say of them in words: "operation full_sync".
 void read_summaries(const Guarded &g, History *history) {
+  const char *keys[2 * kMaxListed];
+  int count = 0;
+  for (int n = 0; n < history->live_count; ++n)
+    if (is_listed(history->live[n], g)) keys[count++] = history->live[n].key;
+  if (count == 0) return;
   StringInfoData sql;
   initStringInfo(&sql);
   appendStringInfo(&sql, "SELECT %s::pg_catalog.text, pg_catalog.concat_ws(', '", column_ref(g.key));
@@ -105,13 +111,16 @@ void read_summaries(const Guarded &g, History *history) {
     ++words;
   }
   if (words == 0) return;
-  appendStringInfo(&sql, ") FROM %s WHERE %s", from_item(g), status_condition(g, g.live, g.live_count));
+  appendStringInfo(&sql, ") FROM %s WHERE %s AND %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1)", from_item(g),
+                   status_condition(g, g.live, g.live_count), column_ref(g.key));
+  pg::Statement query(sql.data);
+  query.add(TEXTARRAYOID, pg::text_array(keys, count));
   pg::spi_begin();
-  const uint64 rows = pg::spi_run(pg::Statement(sql.data), pg::Access::kRead, 1000);
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
   for (uint64 i = 0; i < rows; ++i) {
     const char *key = or_empty(pg::spi_text(i, 1, CurrentMemoryContext));
     for (int n = 0; n < history->live_count; ++n)
-      if (history->live[n].table->table == g.table && strcmp(history->live[n].key, key) == 0)
+      if (is_listed(history->live[n], g) && strcmp(history->live[n].key, key) == 0)
         history->live[n].summary = pg::spi_text(i, 2, history->context);
   }
   pg::spi_end();

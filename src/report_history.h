@@ -23,16 +23,14 @@ struct LiveRun {
   std::optional<int64> total;
   const char *percent;
   bool dead;
-  const char *verdict;
+  bool listed;  ///< one of the first kMaxListed that are dead, or that are not
   const char *why;
-  bool uncommitted;
   const char *lease;
   const char *worker;
-  const char *progress_bar;
-  const char *rate;
+  std::optional<double> rate;  ///< per second
   std::optional<core::Micros> expected_end;
   const char *expected_by;
-  const char *summary;  ///< what it is, by the summary columns: "operation full_sync"; may be null
+  const char *summary;  ///< what it is, by the summary columns: "operation full_sync"; may be null; of listed ones
 };
 
 /// A run with its place in time.
@@ -71,6 +69,8 @@ struct History {
   List *failed = NIL;         ///< that could not be read
 };
 
+/// So many live runs of a kind the page lists.
+constexpr int kMaxListed = 30;
 /// Of one table the newest this many runs are read.
 constexpr int kMaxRunsRead = 100000;
 

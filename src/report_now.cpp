@@ -1,11 +1,12 @@
 // The head of the report, and what lives now: stuck runs with why they are dead, running ones with how far they are.
 
+#include "core/progress.h"
+
+#include "reap.h"
 #include "report.h"
 
 namespace esg {
 namespace {
-
-constexpr int kMaxLiveRuns = 30;
 
 struct Totals {
   int stuck = 0;
@@ -30,7 +31,7 @@ Totals totals_of(const History &history) {
 }
 
 /// The state of things in a sentence.
-void put_lead(Report &report, const Totals &totals) {
+void put_lead(HtmlReport &report, const Totals &totals) {
   Page &page = report.page;
   put(page, "<p class=\"lead\">");
   if (report.tables == NIL) {
@@ -63,7 +64,7 @@ void put_tile(Page &page, const char *id, int64 figure, const char *label, bool 
   put_format(page, "</b><span>%s</span></li>\n", label);
 }
 
-void put_tiles(Report &report, const Totals &totals) {
+void put_tiles(HtmlReport &report, const Totals &totals) {
   Page &page = report.page;
   put(page, "<ul class=\"tiles\">\n");
   put_tile(page, "stuck", totals.stuck, "stuck now", totals.stuck > 0);
@@ -88,14 +89,13 @@ void put_progress(Page &page, const LiveRun &run) {
     const double percent = Min(Max(strtod(run.percent, nullptr), 0), 100);
     put_format(page, "<span class=\"meter\" aria-hidden=\"true\"><i style=\"width:%.1f%%\"></i></span>", percent);
   }
-  if (run.rate != nullptr && !run.dead) {
-    put(page, "<span class=\"sub\">");
-    put_text(page, run.rate, 20);
-    put(page, " a second</span>");
+  if (run.rate && !run.dead) {
+    char words[32];
+    put_format(page, "<span class=\"sub\">%s</span>", core::short_rate(*run.rate, words, sizeof words));
   }
 }
 
-void put_run_cell(Report &report, const Heads &heads, const LiveRun &run) {
+void put_run_cell(HtmlReport &report, const Heads &heads, const LiveRun &run) {
   Page &page = report.page;
   cell_begin(page, heads, 0, "key");
   put_text(page, scope_label(run.table, run.scope), 100);
@@ -115,14 +115,15 @@ void put_run_cell(Report &report, const Heads &heads, const LiveRun &run) {
   cell_end(page);
 }
 
-/// An instant, and how long ago it was.
+/// An instant, and how long ago it was, or in what time it will be.
 void put_since_cell(Page &page, const Heads &heads, int number, const std::optional<core::Micros> &instant) {
   cell_begin(page, heads, number, "when");
   put_instant(page, instant);
   if (instant) {
     char words[48];
-    put_format(page, "<span class=\"sub\">%s ago</span>",
-               core::describe_span(page.now - *instant, words, sizeof words));
+    const bool past = *instant <= page.now;
+    core::describe_span(past ? page.now - *instant : *instant - page.now, words, sizeof words);
+    put_format(page, past ? "<span class=\"sub\">%s ago</span>" : "<span class=\"sub\">in %s</span>", words);
   }
   cell_end(page);
 }
@@ -156,15 +157,15 @@ void put_expected(Page &page, const LiveRun &run) {
   put(page, "</span>");
 }
 
-void put_live_runs(Report &report, bool dead, int total) {
+void put_live_runs(HtmlReport &report, bool dead, int total) {
   static const char *const kTitles[] = {"Run", "Started", "Last sign of life", "Progress", "Why"};
   const Heads heads{kTitles, lengthof(kTitles)};
   Page &page = report.page;
   table_begin(page, dead ? "Stuck runs" : "Running runs", heads);
   int shown = 0;
-  for (int i = 0; i < report.history.live_count && shown < kMaxLiveRuns; ++i) {
+  for (int i = 0; i < report.history.live_count; ++i) {
     const LiveRun &run = report.history.live[i];
-    if (run.dead != dead) continue;
+    if (run.dead != dead || !run.listed) continue;
     ++shown;
     row_begin(page, dead ? "stuck" : "running");
     put_run_cell(report, heads, run);
@@ -184,7 +185,14 @@ void put_live_runs(Report &report, bool dead, int total) {
   table_end(page, shown, total);
 }
 
-void put_now(Report &report) {
+/// A stuck run is one that the guard does not close.
+bool any_observed(const History &history) {
+  for (int i = 0; i < history.live_count; ++i)
+    if (history.live[i].dead && only_observed(*history.live[i].table)) return true;
+  return false;
+}
+
+void put_now(HtmlReport &report) {
   const Totals totals = totals_of(report.history);
   Page &page = report.page;
   put(page, "<h3>Stuck</h3>\n");
@@ -196,6 +204,8 @@ void put_now(Report &report) {
         "and counts as "
         "not running for whoever asks the guard. <code>SELECT sync_guard.reap_stale_syncs();</code> closes "
         "them.</p>\n");
+    if (any_observed(report.history))
+      put(page, "<p class=\"note\">The guard only observes some of these tables: their runs it does not close.</p>\n");
     put_live_runs(report, true, totals.stuck);
   }
   put(page, "<h3>Running</h3>\n");
@@ -205,7 +215,7 @@ void put_now(Report &report) {
 
 }  // namespace
 
-void report_summary(Report &report) {
+void report_summary(HtmlReport &report) {
   Page &page = report.page;
   const Totals totals = totals_of(report.history);
   put(page, "<header>\n<h1>Sync report");
@@ -231,7 +241,7 @@ void report_summary(Report &report) {
       "href=\"#settings\">Settings</a></nav>\n</header>\n");
 }
 
-void report_now(Report &report) {
+void report_now(HtmlReport &report) {
   report_section(report, "now", "Now", [&report] { put_now(report); });
 }
 

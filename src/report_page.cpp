@@ -9,12 +9,28 @@
 namespace esg {
 namespace {
 
-constexpr const char *kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-
-/// Text in the server's encoding as UTF-8. Of a database without an encoding the bytes are taken as they are.
+/// Text in the server's encoding as UTF-8, with a replacement for each character that UTF-8 has not. Of a database whose encoding
+/// nothing converts, or that has none, the bytes are taken as they are.
 const char *as_utf8(const char *text, int length) {
-  if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII) return text;
-  return pg_server_to_any(text, length, PG_UTF8);
+  const int encoding = GetDatabaseEncoding();
+  if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII) return text;
+  const Oid conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+  if (!OidIsValid(conversion)) return text;
+  StringInfoData out;
+  initStringInfo(&out);
+  const int room = length * MAX_CONVERSION_GROWTH + 1;
+  auto *piece = static_cast<unsigned char *>(palloc(room));
+  const char *const end = text + length;
+  while (text < end) {
+    auto *from = reinterpret_cast<unsigned char *>(const_cast<char *>(text));
+    text += pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8, from, static_cast<int>(end - text), piece,
+                                          room, true);
+    appendStringInfoString(&out, reinterpret_cast<char *>(piece));
+    if (text == end) break;
+    appendStringInfoString(&out, "\xEF\xBF\xBD");
+    text += Min(pg_encoding_mblen(encoding, text), end - text);
+  }
+  return out.data;
 }
 
 /// No character has more bytes in any encoding of the server's: what is longer is cut before it is converted.
@@ -26,6 +42,8 @@ void put_offset(Page &page, int west) {
 }
 
 }  // namespace
+
+const char *const kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 void put(Page &page, const char *html) { appendStringInfoString(&page.html, html); }
 
@@ -67,8 +85,9 @@ void put_clock(Page &page, core::Micros instant) {
   fsec_t fraction;
   int west;
   if (timestamp2tm(instant, &west, &tm, &fraction, nullptr, page.zone) != 0) return put(page, "out of range");
-  put_format(page, "%d&nbsp;%s&nbsp;%d %02d:%02d:%02d", tm.tm_mday, kMonths[tm.tm_mon - 1], tm.tm_year, tm.tm_hour,
-             tm.tm_min, tm.tm_sec);
+  const bool bc = tm.tm_year <= 0;
+  put_format(page, "%d&nbsp;%s&nbsp;%d%s %02d:%02d:%02d", tm.tm_mday, kMonths[tm.tm_mon - 1],
+             bc ? 1 - tm.tm_year : tm.tm_year, bc ? "&nbsp;BC" : "", tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
 void put_instant(Page &page, const std::optional<core::Micros> &instant) {
@@ -76,6 +95,8 @@ void put_instant(Page &page, const std::optional<core::Micros> &instant) {
   fsec_t fraction;
   int west;
   if (!instant || timestamp2tm(*instant, &west, &tm, &fraction, nullptr, page.zone) != 0) return put(page, "&ndash;");
+  // HTML knows no year before the first.
+  if (tm.tm_year <= 0) return put_clock(page, *instant);
   put_format(page, "<time datetime=\"%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour,
              tm.tm_min, tm.tm_sec);
   put_offset(page, west);

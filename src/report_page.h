@@ -28,6 +28,9 @@ void truncate_page(Page &page, int length);
 void put_instant(Page &page, const std::optional<core::Micros> &instant);
 void put_clock(Page &page, core::Micros instant);
 
+/// Of the year, from 0; in three letters.
+extern const char *const kMonths[12];
+
 /// A span in words; a dash where there is none.
 void put_span(Page &page, const std::optional<core::Micros> &span);
 

@@ -16,17 +16,17 @@ constexpr const char *kReapedQuery =
     "SELECT r.relation_name, r.run_key, r.scope::pg_catalog.text, r.reaped_at, r.verdict, r.reason, r.evidence, r.path,"
     " r.role::pg_catalog.text, r.mode, r.outcome, r.outcome_at, r.false_positive, r.run, r.wanted"
     " FROM sync_guard.reaped_syncs AS r WHERE r.reaped_at OPERATOR(pg_catalog.>=) $1"
-    " AND ($2 IS NULL OR r.relation_name OPERATOR(pg_catalog.=) $2) LIMIT 40";
+    " AND ($2 IS NULL OR r.relation OPERATOR(pg_catalog.=) $2) LIMIT 40";
 constexpr const char *kCountQuery =
-    "SELECT pg_catalog.count(*) FROM (SELECT r.mode FROM sync_guard.reaped_syncs AS r"
-    " WHERE r.reaped_at OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR r.relation_name OPERATOR(pg_catalog.=) $2)"
+    "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE c.mode OPERATOR(pg_catalog.=) 'guard') FROM (SELECT "
+    "r.mode FROM sync_guard.reaped_syncs AS r"
+    " WHERE r.reaped_at OPERATOR(pg_catalog.>=) $1 AND ($2 IS NULL OR r.relation OPERATOR(pg_catalog.=) $2)"
     " LIMIT 10000) AS c";
 
-pg::Statement statement(const Report &report, const char *sql) {
+pg::Statement statement(const HtmlReport &report, const char *sql) {
   pg::Statement query(sql);
   query.add(TIMESTAMPTZOID, TimestampTzGetDatum(report.page.begin));
-  query.add_text(OidIsValid(report.relation) ? report_table(report, report.relation)->name : nullptr);
-  return query;
+  return query.add(OIDOID, ObjectIdGetDatum(report.relation), !OidIsValid(report.relation));
 }
 
 /// An instant as the journal writes it, "2025-10-01T15:11:11.000000+00:00"; absent for any other text.
@@ -99,7 +99,7 @@ void put_object(Page &page, const char *title, Jsonb *object, bool in_words) {
   put(page, "</div>");
 }
 
-const Guarded *table_called(const Report &report, const char *name) {
+const Guarded *table_called(const HtmlReport &report, const char *name) {
   ListCell *cell;
   foreach (cell, report.tables)
     if (name != nullptr && strcmp(static_cast<const Guarded *>(lfirst(cell))->name, name) == 0)
@@ -126,7 +126,7 @@ void put_what(Page &page, const Guarded *g, Jsonb *run) {
   }
 }
 
-void put_run_cell(Report &report, const Heads &heads, uint64 row) {
+void put_run_cell(HtmlReport &report, const Heads &heads, uint64 row) {
   Page &page = report.page;
   const char *name = text_at(row, 1);
   const Guarded *g = table_called(report, name);
@@ -173,7 +173,7 @@ void put_outcome_cell(Page &page, const Heads &heads, uint64 row) {
   cell_end(page);
 }
 
-void put_reaped_row(Report &report, const Heads &heads, uint64 row) {
+void put_reaped_row(HtmlReport &report, const Heads &heads, uint64 row) {
   Page &page = report.page;
   row_begin(page, "reaped");
   put_run_cell(report, heads, row);
@@ -190,26 +190,27 @@ void put_reaped_row(Report &report, const Heads &heads, uint64 row) {
   row_end(page);
 }
 
-void put_reaped(Report &report) {
+void put_reaped(HtmlReport &report) {
   static const char *const kTitles[] = {"Run", "Reaped", "Why", "Since then"};
   const Heads heads{kTitles, lengthof(kTitles)};
   pg::spi_begin();
   pg::spi_run(statement(report, kCountQuery), pg::Access::kRead);
-  report.reaped = int_at(0, 1).value_or(0);
+  const int64 lines = int_at(0, 1).value_or(0);
+  report.reaped = int_at(0, 2).value_or(0);
   pg::spi_end();
-  if (report.reaped == 0) return put(report.page, "<p class=\"note\">No run was reaped in this window.</p>\n");
+  if (lines == 0) return put(report.page, "<p class=\"note\">No run was reaped in this window.</p>\n");
   pg::spi_begin();
   const auto rows = static_cast<int64>(pg::spi_run(statement(report, kReapedQuery), pg::Access::kRead));
   table_begin(report.page, "Reaped runs, newest first", heads);
   for (int64 i = 0; i < rows; ++i) put_reaped_row(report, heads, i);
-  table_end(report.page, rows, report.reaped);
-  if (report.reaped == kMaxCounted) put(report.page, "<p class=\"note\">Counted no further.</p>\n");
+  table_end(report.page, rows, lines);
+  if (lines == kMaxCounted) put(report.page, "<p class=\"note\">Counted no further.</p>\n");
   pg::spi_end();
 }
 
 }  // namespace
 
-void report_reaped(Report &report) {
+void report_reaped(HtmlReport &report) {
   report_section(report, "reaped", "Reaped runs", [&report] { put_reaped(report); });
 }
 

@@ -10,13 +10,13 @@ namespace {
 constexpr int kMaxRows = 60;
 
 /// A query on a view whose column `relation` is one of these: with a table named, that one.
-pg::Statement about(const Report &report, const char *sql) {
+pg::Statement about(const HtmlReport &report, const char *sql) {
   pg::Statement query(sql);
   query.add(OIDOID, ObjectIdGetDatum(report.relation), !OidIsValid(report.relation));
   return query;
 }
 
-void place_cell(Report &report, const Heads &heads, int number, Oid relation, const char *scope) {
+void place_cell(HtmlReport &report, const Heads &heads, int number, Oid relation, const char *scope) {
   cell_begin(report.page, heads, number, "place");
   put_place(report, relation, scope);
   cell_end(report.page);
@@ -60,6 +60,23 @@ void detail_cell(Page &page, const Heads &heads, int number, const char *detail,
   cell_end(page);
 }
 
+/// Runs a query and shows a line for each of its rows, up to kMaxRows, or `none` where it has none. Returns how many it has.
+template <typename PutRow>
+int64 put_rows(HtmlReport &report, const pg::Statement &query, const char *label, const Heads &heads, const char *none,
+               const PutRow &put_row) {
+  pg::spi_begin();
+  const auto rows = static_cast<int64>(pg::spi_run(query, pg::Access::kRead));
+  if (rows == 0) {
+    put(report.page, none);
+  } else {
+    table_begin(report.page, label, heads);
+    for (int64 i = 0; i < Min(rows, kMaxRows); ++i) put_row(report, heads, i);
+    table_end(report.page, Min(rows, kMaxRows), rows);
+  }
+  pg::spi_end();
+  return rows;
+}
+
 // ---- alerts -----------------------------------------------------------------------------------------
 
 void put_figure(Page &page, const std::optional<double> &figure, const char *unit) {
@@ -76,7 +93,7 @@ constexpr const char *kAlertsQuery =
     " WHERE $1 IS NULL OR a.relation OPERATOR(pg_catalog.=) $1 OR a.relation IS NULL"
     " ORDER BY CASE WHEN a.severity OPERATOR(pg_catalog.=) 'critical' THEN 0 ELSE 1 END, a.since, a.rule, 3, 4";
 
-void put_alert(Report &report, const Heads &heads, uint64 row) {
+void put_alert(HtmlReport &report, const Heads &heads, uint64 row) {
   Page &page = report.page;
   row_begin(page);
   tag_cell(page, heads, 0, text_at(row, 1), text_at(row, 2));
@@ -98,28 +115,65 @@ void put_alert(Report &report, const Heads &heads, uint64 row) {
   row_end(page);
 }
 
-void put_alerts_now(Report &report) {
+void put_alerts_now(HtmlReport &report) {
   static const char *const kTitles[] = {"Alert", "Where", "Since", "Figure", "What it means"};
-  const Heads heads{kTitles, lengthof(kTitles)};
-  pg::spi_begin();
-  const auto rows = static_cast<int64>(pg::spi_run(about(report, kAlertsQuery), pg::Access::kRead));
-  report.alerts = rows;
-  if (rows == 0) put(report.page, "<p class=\"well\">No alert is raised.</p>\n");
-  if (rows > 0) table_begin(report.page, "Alerts that are raised now", heads);
-  for (int64 i = 0; i < Min(rows, kMaxRows); ++i) put_alert(report, heads, i);
-  if (rows > 0) table_end(report.page, Min(rows, kMaxRows), rows);
-  pg::spi_end();
+  report.alerts = put_rows(report, about(report, kAlertsQuery), "Alerts that are raised now",
+                           {kTitles, lengthof(kTitles)}, "<p class=\"well\">No alert is raised.</p>\n", put_alert);
+}
+
+constexpr const char *kRulesQuery =
+    "SELECT r.severity, r.rule, r.relation::pg_catalog.oid, r.scope::pg_catalog.text, r.enabled, r.raise_above,"
+    " r.clear_below, r.time_window, r.min_sample::pg_catalog.int8, r.meaning FROM sync_guard.alert_rules AS r"
+    " WHERE $1 IS NULL OR r.relation OPERATOR(pg_catalog.=) $1 OR r.relation IS NULL";
+
+void put_rule(HtmlReport &report, const Heads &heads, uint64 row) {
+  Page &page = report.page;
+  row_begin(page);
+  tag_cell(page, heads, 0, text_at(row, 1), text_at(row, 2));
+  cell_begin(page, heads, 1, "place");
+  if (OidIsValid(oid_at(row, 3))) put_place(report, oid_at(row, 3), text_at(row, 4));
+  else put(page, "everywhere");
+  cell_end(page);
+  cell_begin(page, heads, 2, "figure");
+  if (bool_at(row, 5)) {
+    put_text(page, text_at(row, 6), 60);
+    put(page, "<span class=\"sub\">until ");
+    put_text(page, text_at(row, 7), 60);
+    put(page, "</span>");
+  } else {
+    put(page, "off");
+  }
+  cell_end(page);
+  cell_begin(page, heads, 3);
+  put_text(page, text_at(row, 10), 300);
+  if (const auto window = span_at(row, 8)) {
+    put(page, "<span class=\"sub\">time_window ");
+    put_span(page, window);
+    put(page, "</span>");
+  }
+  if (const auto sample = int_at(row, 9))
+    put_format(page, "<span class=\"sub\">min_sample " INT64_FORMAT "</span>", *sample);
+  cell_end(page);
+  row_end(page);
+}
+
+/// What raises an alert: without it, a page on which nothing is raised would not say what would be.
+void put_rules(HtmlReport &report) {
+  static const char *const kTitles[] = {"Rule", "Where", "Raised above", "What it measures"};
+  put(report.page, "<details id=\"rules\"><summary>What raises an alert</summary>\n");
+  (void)put_rows(report, about(report, kRulesQuery), "Alert rules", {kTitles, lengthof(kTitles)}, "", put_rule);
+  put(report.page, "</details>\n");
 }
 
 constexpr const char *kHistoryQuery =
     "SELECT h.rule, h.relation::pg_catalog.oid, h.relation_name, h.scope::pg_catalog.text, h.subject, h.raised_at, "
     "h.cleared_at,"
-    " h.detail, h.cleared_detail, pg_catalog.count(*) OVER () FROM sync_guard.alert_history AS h"
+    " h.detail, h.cleared_detail FROM sync_guard.alert_history AS h"
     " WHERE (h.cleared_at IS NULL OR h.cleared_at OPERATOR(pg_catalog.>=) $2)"
     " AND ($1 IS NULL OR h.relation OPERATOR(pg_catalog.=) $1 OR h.relation IS NULL)"
-    " ORDER BY h.id DESC LIMIT 60";
+    " ORDER BY h.id DESC";
 
-void put_past_alert(Report &report, const Heads &heads, uint64 row) {
+void put_past_alert(HtmlReport &report, const Heads &heads, uint64 row) {
   Page &page = report.page;
   row_begin(page);
   name_cell(page, heads, 0, text_at(row, 1));
@@ -143,18 +197,12 @@ void put_past_alert(Report &report, const Heads &heads, uint64 row) {
   row_end(page);
 }
 
-void put_alert_history(Report &report) {
+void put_alert_history(HtmlReport &report) {
   static const char *const kTitles[] = {"Alert", "Where", "Raised", "Cleared", "Why"};
-  const Heads heads{kTitles, lengthof(kTitles)};
   pg::Statement query = about(report, kHistoryQuery);
   query.add(TIMESTAMPTZOID, TimestampTzGetDatum(report.page.begin));
-  pg::spi_begin();
-  const auto rows = static_cast<int64>(pg::spi_run(query, pg::Access::kRead));
-  if (rows == 0) put(report.page, "<p class=\"note\">No alert was raised in this window.</p>\n");
-  if (rows > 0) table_begin(report.page, "Alerts of the window, newest first", heads);
-  for (int64 i = 0; i < rows; ++i) put_past_alert(report, heads, i);
-  if (rows > 0) table_end(report.page, rows, int_at(0, 10).value_or(rows));
-  pg::spi_end();
+  put_rows(report, query, "Alerts of the window, newest first", {kTitles, lengthof(kTitles)},
+           "<p class=\"note\">No alert was raised in this window.</p>\n", put_past_alert);
 }
 
 // ---- health and limits ------------------------------------------------------------------------------
@@ -165,23 +213,19 @@ constexpr const char *kHealthQuery =
     " ORDER BY CASE WHEN h.severity OPERATOR(pg_catalog.=) 'error' THEN 0 WHEN h.severity OPERATOR(pg_catalog.=) "
     "'warning' THEN 1 ELSE 2 END, h.problem, 3";
 
-void put_health(Report &report) {
+void put_problem(HtmlReport &report, const Heads &heads, uint64 row) {
+  row_begin(report.page);
+  tag_cell(report.page, heads, 0, text_at(row, 1), text_at(row, 2));
+  place_cell(report, heads, 1, oid_at(row, 3), nullptr);
+  detail_cell(report.page, heads, 2, text_at(row, 4), text_at(row, 5));
+  row_end(report.page);
+}
+
+void put_health(HtmlReport &report) {
   static const char *const kTitles[] = {"Problem", "Table", "Detail"};
-  const Heads heads{kTitles, lengthof(kTitles)};
-  pg::spi_begin();
-  const auto rows = static_cast<int64>(pg::spi_run(about(report, kHealthQuery), pg::Access::kRead));
-  if (rows == 0)
-    put(report.page, "<p class=\"well\">The guard finds nothing wrong with itself, its tables and its schedule.</p>\n");
-  if (rows > 0) table_begin(report.page, "Problems of the guard", heads);
-  for (int64 i = 0; i < Min(rows, kMaxRows); ++i) {
-    row_begin(report.page);
-    tag_cell(report.page, heads, 0, text_at(i, 1), text_at(i, 2));
-    place_cell(report, heads, 1, oid_at(i, 3), nullptr);
-    detail_cell(report.page, heads, 2, text_at(i, 4), text_at(i, 5));
-    row_end(report.page);
-  }
-  if (rows > 0) table_end(report.page, Min(rows, kMaxRows), rows);
-  pg::spi_end();
+  put_rows(report, about(report, kHealthQuery), "Problems of the guard", {kTitles, lengthof(kTitles)},
+           "<p class=\"well\">The guard finds nothing wrong with itself, its tables and its schedule.</p>\n",
+           put_problem);
 }
 
 constexpr const char *kLimitsQuery =
@@ -190,7 +234,7 @@ constexpr const char *kLimitsQuery =
     " s.longest, s.wrong_share::pg_catalog.float8, s.statement, s.based_on"
     " FROM sync_guard.limit_suggestions($1::pg_catalog.oid::pg_catalog.regclass) AS s WHERE s.suggested IS NOT NULL";
 
-void put_suggestion(Report &report, const Heads &heads, uint64 row) {
+void put_suggestion(HtmlReport &report, const Heads &heads, uint64 row) {
   Page &page = report.page;
   row_begin(page);
   place_cell(report, heads, 0, oid_at(row, 1), text_at(row, 2));
@@ -217,19 +261,12 @@ void put_suggestion(Report &report, const Heads &heads, uint64 row) {
   row_end(page);
 }
 
-void put_suggestions(Report &report) {
+void put_suggestions(HtmlReport &report) {
   static const char *const kTitles[] = {"Where", "Limit", "Now", "Suggested", "Sample", "Based on, and how to set it"};
-  const Heads heads{kTitles, lengthof(kTitles)};
-  pg::spi_begin();
-  const auto rows = static_cast<int64>(pg::spi_run(about(report, kLimitsQuery), pg::Access::kRead));
-  if (rows == 0) put(report.page, "<p class=\"note\">The history does not suggest any.</p>\n");
-  else
-    put(report.page,
-        "<p class=\"quiet\">Learned from the history of the last 90 days. Nothing is changed by itself.</p>\n");
-  if (rows > 0) table_begin(report.page, "Limits that would fit the history", heads);
-  for (int64 i = 0; i < Min(rows, kMaxRows); ++i) put_suggestion(report, heads, i);
-  if (rows > 0) table_end(report.page, Min(rows, kMaxRows), rows);
-  pg::spi_end();
+  put(report.page,
+      "<p class=\"quiet\">Learned from the history of the last 90 days. Nothing is changed by itself.</p>\n");
+  put_rows(report, about(report, kLimitsQuery), "Limits that would fit the history", {kTitles, lengthof(kTitles)},
+           "<p class=\"note\">The history does not suggest any.</p>\n", put_suggestion);
 }
 
 // ---- settings ---------------------------------------------------------------------------------------
@@ -262,7 +299,8 @@ void put_limits_cell(Page &page, const Heads &heads, uint64 row) {
   cell_end(page);
 }
 
-void put_table_settings(Page &page, const Heads &heads, uint64 row) {
+void put_table_settings(HtmlReport &report, const Heads &heads, uint64 row) {
+  Page &page = report.page;
   row_begin(page);
   cell_begin(page, heads, 0, "place");
   put_text(page, text_at(row, 1), 130);
@@ -302,16 +340,10 @@ void put_table_settings(Page &page, const Heads &heads, uint64 row) {
   row_end(page);
 }
 
-void put_settings(Report &report) {
+void put_settings(HtmlReport &report) {
   static const char *const kTitles[] = {"Table", "Mode", "Limits", "Live statuses", "Scope", "Rules"};
-  const Heads heads{kTitles, lengthof(kTitles)};
-  pg::spi_begin();
-  const auto rows = static_cast<int64>(pg::spi_run(about(report, kSettingsQuery), pg::Access::kRead));
-  if (rows == 0) put(report.page, "<p class=\"note\">No table is guarded that you may read.</p>\n");
-  if (rows > 0) table_begin(report.page, "Settings of the guarded tables", heads);
-  for (int64 i = 0; i < Min(rows, kMaxRows); ++i) put_table_settings(report.page, heads, i);
-  if (rows > 0) table_end(report.page, Min(rows, kMaxRows), rows);
-  pg::spi_end();
+  put_rows(report, about(report, kSettingsQuery), "Settings of the guarded tables", {kTitles, lengthof(kTitles)},
+           "<p class=\"note\">No table is guarded that you may read.</p>\n", put_table_settings);
   const char *enabled = GetConfigOption("emag_sync_guard.enabled", true, false);
   if (enabled != nullptr && strcmp(enabled, "off") == 0)
     put(report.page,
@@ -321,23 +353,26 @@ void put_settings(Report &report) {
 
 }  // namespace
 
-void report_alerts_now(Report &report) {
-  report_section(report, "alerts", "Alerts", [&report] { put_alerts_now(report); });
+void report_alerts_now(HtmlReport &report) {
+  report_section(report, "alerts", "Alerts", [&report] {
+    put_alerts_now(report);
+    put_rules(report);
+  });
 }
 
-void report_alert_history(Report &report) {
+void report_alert_history(HtmlReport &report) {
   report_section(report, "history", "Alert history", [&report] { put_alert_history(report); });
 }
 
-void report_health(Report &report) {
+void report_health(HtmlReport &report) {
   report_section(report, "health", "Health", [&report] { put_health(report); });
 }
 
-void report_suggestions(Report &report) {
+void report_suggestions(HtmlReport &report) {
   report_section(report, "limits", "Suggested limits", [&report] { put_suggestions(report); });
 }
 
-void report_settings(Report &report) {
+void report_settings(HtmlReport &report) {
   report_section(report, "settings", "Settings", [&report] { put_settings(report); });
 }
 

@@ -26,9 +26,13 @@ struct Drawn {
   int counts[core::kOutcomes];
 };
 
+bool goes_on(const PastRun &run) {
+  return run.outcome == core::Outcome::kRunning || run.outcome == core::Outcome::kStuck;
+}
+
 core::RunSpan span_of(const Page &page, const PastRun &run) {
-  const bool goes_on = run.outcome == core::Outcome::kRunning || run.outcome == core::Outcome::kStuck;
-  return {Max(run.start, page.begin), Min(run.end.value_or(goes_on ? page.now : run.start), page.now), run.outcome};
+  return {Max(run.start, page.begin), Min(run.end.value_or(goes_on(run) ? page.now : run.start), page.now),
+          run.outcome};
 }
 
 int by_begin(const void *a, const void *b) {
@@ -42,7 +46,7 @@ T *allocate(std::size_t count) {
   return static_cast<T *>(palloc_extended(sizeof(T) * Max(count, 1), MCXT_ALLOC_HUGE));
 }
 
-Drawn draw(const Report &report, const Lane *lanes, int count, bool shared) {
+Drawn draw(const HtmlReport &report, const Lane *lanes, int count, bool shared) {
   Drawn drawn{};
   drawn.lane = shared ? nullptr : lanes;
   for (int i = 0; i < count; ++i) drawn.run_count += lanes[i].count;
@@ -109,10 +113,13 @@ void put_bar_title(Page &page, const Drawn &lane, const core::Bar &bar) {
     put_text(page, run.key, 60);
     put(page, "\n");
     put_clock(page, run.start);
-    char words[48];
-    const bool ended = run.end.has_value();
-    put_format(page, ", %s", ended ? "lasted " : run.outcome <= core::Outcome::kRunning ? "for " : "since then ");
-    put(page, core::describe_span(run.end.value_or(page.now) - run.start, words, sizeof words));
+    if (run.end || goes_on(run)) {
+      char words[48];
+      put(page, run.end ? ", lasted " : run.outcome == core::Outcome::kRunning ? ", for " : ", since then ");
+      put(page, core::describe_span(run.end.value_or(page.now) - run.start, words, sizeof words));
+    } else {
+      put(page, ", its end is not known");
+    }
   }
   put(page, "</title>");
 }
@@ -159,14 +166,14 @@ int make_ticks(const Page &page, const core::Step &step, Tick *ticks) {
   const core::Micros last = to_naive(page.now, page.zone);
   for (; local <= last && count < kMaxTicks; local = core::step_after(step, local)) {
     const auto instant = from_naive(local, page.zone);
-    if (instant && *instant >= page.begin && *instant <= page.now) ticks[count++] = {window.place(*instant), local};
+    // A local time that the clocks skip is none.
+    if (instant && to_naive(*instant, page.zone) == local && *instant >= page.begin && *instant <= page.now)
+      ticks[count++] = {window.place(*instant), local};
   }
   return count;
 }
 
 void put_tick_label(Page &page, const core::Step &step, core::Micros local) {
-  constexpr const char *kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   struct pg_tm tm;
   fsec_t fraction;
   if (timestamp2tm(local, nullptr, &tm, &fraction, nullptr, nullptr) != 0) return;
@@ -249,7 +256,7 @@ void put_legend(Page &page) {
 }
 
 /// What the timeline does not show.
-void put_gaps(Report &report) {
+void put_gaps(HtmlReport &report) {
   ListCell *cell;
   foreach (cell, report.history.without_start) {
     put(report.page, "<p class=\"note\">Table ");
@@ -285,7 +292,7 @@ int by_table(const void *a, const void *b) {
 }
 
 /// The lanes of the page: the first ones of all, table by table, and one for the rest.
-Drawn *draw_lanes(const Report &report, int shown) {
+Drawn *draw_lanes(const HtmlReport &report, int shown) {
   const History &history = report.history;
   auto *lanes = allocate<Drawn>(shown + 1);
   auto **order = allocate<const Lane *>(shown);
@@ -296,7 +303,7 @@ Drawn *draw_lanes(const Report &report, int shown) {
   return lanes;
 }
 
-void draw_timeline(Report &report) {
+void draw_timeline(HtmlReport &report) {
   const History &history = report.history;
   put_gaps(report);
   if (history.lane_count == 0) return put(report.page, "<p class=\"note\">No run falls into this window.</p>\n");
@@ -325,7 +332,7 @@ void draw_timeline(Report &report) {
 
 }  // namespace
 
-void report_timeline(Report &report) {
+void report_timeline(HtmlReport &report) {
   report_section(report, "timeline", "Timeline", [&report] { draw_timeline(report); });
 }
 

@@ -72,6 +72,23 @@ double rows_of_history(const Guarded &g) {
   return rows;
 }
 
+/// How many rows are read for the newest runs, where those cannot be found by an index and are many; else 0.
+double costly_rows(const Guarded &g) {
+  const pg::Identity before = read_as_owner(g);
+  const double rows = g.start.exists() && lacking_start_index(g).names == NIL ? 0 : rows_of_history(g);
+  pg::restore(before);
+  return rows > kManyRows ? rows : 0;
+}
+
+/// Whether so many rows can be read in what is left of the statement's time. A sweep that is cancelled here has reaped nothing,
+/// and so would the next one.
+bool there_is_time_for(double rows) {
+  constexpr double kMicrosPerRow = 4;
+  if (rows == 0 || !get_timeout_active(STATEMENT_TIMEOUT)) return true;
+  const core::Micros left = get_timeout_finish_time(STATEMENT_TIMEOUT) - GetCurrentTimestamp();
+  return static_cast<double>(left) > rows * kMicrosPerRow;
+}
+
 const char *time_type(const Column &column) { return column.type == TIMESTAMPOID ? "timestamp" : "timestamptz"; }
 
 /// Times of the newest runs that have ended, as arrays by scope and status. $1 and $2 bound the column that tells when a run
@@ -217,24 +234,21 @@ Datum array_of(Datum *values, bool *nulls, int count, Oid type, int16 length, bo
 }
 
 constexpr const char *kWrite =
-    "INSERT INTO sync_guard.scope_rhythms AS r (relation, scope, learned_at, completed, usual_duration, long_duration,"
+    "INSERT INTO sync_guard.scope_rhythms (relation, scope, learned_at, completed, usual_duration, long_duration,"
     " usual_gap, long_gap, last_completed)"
     " SELECT $1::pg_catalog.regclass, l.scope, $2, l.completed, l.usual_duration, l.long_duration, l.usual_gap,"
     " l.long_gap, l.last_completed"
     " FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
     " pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9))"
-    " AS l (scope, completed, usual_duration, long_duration, usual_gap, long_gap, last_completed)"
-    " ON CONFLICT (relation, scope) DO UPDATE SET (learned_at, completed, usual_duration, long_duration, usual_gap,"
-    " long_gap, last_completed) = ROW (excluded.learned_at, excluded.completed, excluded.usual_duration,"
-    " excluded.long_duration, excluded.usual_gap, excluded.long_gap, excluded.last_completed)";
+    " AS l (scope, completed, usual_duration, long_duration, usual_gap, long_gap, last_completed)";
 
-constexpr const char *kForget =
-    "DELETE FROM sync_guard.scope_rhythms AS r WHERE r.relation OPERATOR(pg_catalog.=) $1"
-    " AND r.learned_at OPERATOR(pg_catalog.<>) $2";
+constexpr const char *kForget = "DELETE FROM sync_guard.scope_rhythms AS r WHERE r.relation OPERATOR(pg_catalog.=) $1";
 
 /// The lines take the place of those that are there.
 void write_lines(const Guarded &g, core::Micros now, Columns &columns) {
   const int count = columns.count;
+  pg::Statement forget(kForget);
+  pg::spi_execute(forget.add_oid(g.table));
   pg::Statement insert(kWrite);
   insert.add_oid(g.table)
       .add(TIMESTAMPTZOID, TimestampTzGetDatum(now))
@@ -246,9 +260,6 @@ void write_lines(const Guarded &g, core::Micros now, Columns &columns) {
   insert.add(TIMESTAMPTZARRAYOID,
              array_of(columns.last, columns.no_last, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
   pg::spi_execute(insert);
-  pg::Statement forget(kForget);
-  forget.add_oid(g.table).add(TIMESTAMPTZOID, TimestampTzGetDatum(now));
-  pg::spi_execute(forget);
 }
 
 constexpr const char *kLearnedAt =
@@ -321,19 +332,15 @@ const Rhythm *Rhythms::of(const Jsonb *scope) const {
   return nullptr;
 }
 
-bool history_is_costly(const Guarded &g) {
-  const pg::Identity before = read_as_owner(g);
-  const bool costly = (!g.start.exists() || lacking_start_index(g).names != NIL) && rows_of_history(g) > kManyRows;
-  pg::restore(before);
-  return costly;
-}
+bool history_is_costly(const Guarded &g) { return costly_rows(g) > 0; }
 
 void learn_rhythms(const Guarded &g, const core::Question &question) {
   const core::Micros now = question.now;
   const auto learned = learned_at(g);
-  if (learned &&
-      (!is_old(*learned, now, core::kHour) || !is_old(*learned, now, history_is_costly(g) ? core::kDay : core::kHour)))
-    return;
+  if (learned && !is_old(*learned, now, core::kHour)) return;
+  const double costly = costly_rows(g);
+  if (learned && costly > 0 && !is_old(*learned, now, core::kDay)) return;
+  if (!there_is_time_for(costly)) return;
   Columns lines = lines_of(g, read_history(g, now));
   const pg::Identity before = pg::become_extension_owner();
   write_lines(g, now, lines);

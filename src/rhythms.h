@@ -30,7 +30,8 @@ struct Rhythms {
 bool history_is_costly(const Guarded &g);
 
 /// Learns anew where the last time is an hour ago (a day, where history_is_costly), or there was none; not while another
-/// session does. Works as the table's owner; writes as the extension's.
+/// session does, nor where statement_timeout would strike before the costly reading is done. Works as the table's owner;
+/// writes as the extension's.
 void learn_rhythms(const Guarded &g, const core::Question &question);
 
 /// What is known of all scopes, or only of `scopes` (jsonb[]) and the table itself. Reads one of the guard's own tables.

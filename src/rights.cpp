@@ -108,9 +108,12 @@ bool may_read(const Guarded &g) {
     return table != nullptr && may_read(*table);
   }
   const Oid user = GetUserId();
-  if (!pg::may_use_schema_compat(get_rel_namespace(g.table), user)) return false;
-  if (pg_class_aclcheck(g.table, user, ACL_SELECT) == ACLCHECK_OK) return true;
-  if (g.broken != nullptr) return false;  // which columns it is about is not known any more
+  // A table that was dropped meanwhile, as nobody holds its lock yet, is not there to be read.
+  const Oid schema = get_rel_namespace(g.table);
+  if (!OidIsValid(schema) || !pg::may_use_schema_compat(schema, user)) return false;
+  bool is_missing = false;
+  if (pg_class_aclcheck_ext(g.table, user, ACL_SELECT, &is_missing) == ACLCHECK_OK) return true;
+  if (is_missing || g.broken != nullptr) return false;  // which columns it is about is not known any more
   const Column *const shown[] = {&g.key,   &g.status,   &g.start,   &g.end,  &g.duration,
                                  &g.error, &g.activity, &g.updated, &g.done, &g.total};
   return has_on_all(g, shown, lengthof(shown), user, ACL_SELECT) &&

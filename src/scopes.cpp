@@ -9,6 +9,9 @@
 namespace esg {
 namespace {
 
+/// What a key of a btree can hold is 2704 bytes, the other columns included.
+constexpr int kMaxScopeBytes = 2000;
+
 [[noreturn]] void bad_scope(const char *detail, const char *hint) {
   ereport(ERROR, errcode(kBadOption), errmsg("this is no scope of the table"), errdetail("%s.", detail),
           errhint("%s", hint));
@@ -87,8 +90,15 @@ Jsonb *canonical_scope(const Guarded &g, Jsonb *scope, bool *whole_table) {
   }
   *whole_table = json.len == 1;
   appendStringInfoChar(&json, '}');
-  return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+  Jsonb *canonical = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+  if (!may_have_settings(canonical))
+    bad_scope(psprintf("It takes %d bytes, and scopes with settings of their own take at most %d",
+                       static_cast<int>(VARSIZE(canonical)), kMaxScopeBytes),
+              "Leave out the column with the long value, or give {} for the whole table.");
+  return canonical;
 }
+
+bool may_have_settings(const Jsonb *scope) { return static_cast<int>(VARSIZE(scope)) <= kMaxScopeBytes; }
 
 bool read_scope_pattern(const Guarded &g, const Jsonb *scope, core::ScopePattern *pattern) {
   JsonbIterator *it = JsonbIteratorInit(const_cast<JsonbContainer *>(&scope->root));

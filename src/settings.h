@@ -75,6 +75,7 @@ struct Guarded {
   core::LateFinish late_finish = core::LateFinish::kKeep;
   Mode mode = Mode::kGuard;
   TimestampTz paused_until = 0;  ///< 0: not paused
+  TimestampTz adopted_at = 0;
 
   [[nodiscard]] bool is_live(std::string_view status_text) const {
     for (int i = 0; i < live_count; ++i)

@@ -178,6 +178,7 @@ void load_row(Guarded &g, Relation relation, const Row &row) {
   g.late_finish = core::parse_late_finish(row.string(kLateFinish)).value_or(core::LateFinish::kKeep);
   g.mode = strcmp(row.string(kMode), "observe") == 0 ? Mode::kObserve : Mode::kGuard;
   bool is_null;
+  g.adopted_at = DatumGetTimestampTz(row.get(kAdoptedAt, &is_null));
   const Datum paused = row.get(kPausedUntil, &is_null);
   g.paused_until = is_null ? 0 : DatumGetTimestampTz(paused);
   Jsonb *overlaps = DatumGetJsonbP(row.get(kScopeOverlaps, &is_null));

@@ -88,9 +88,10 @@ List *scoped_tables(Oid relation, const char *scope_value) {
     const auto *g = static_cast<const Guarded *>(lfirst(cell));
     if (g->scope_count > 0) scoped = lappend(scoped, const_cast<Guarded *>(g));
     else if (OidIsValid(relation))
-      ereport(ERROR, errcode(kBadOption), errmsg("table %s has no scope columns", g->name),
-              errhint("Ask without a scope value, or name them: SELECT sync_guard.guard_table(%s, scope_columns => …);",
-                      quote_literal_cstr(g->name)));
+      ereport(
+          ERROR, errcode(kBadOption), errmsg("table %s has no scope columns", g->name),
+          errhint("Ask without a scope value, or name them: SELECT sync_guard.guard_table(%s, scope_columns => ...);",
+                  quote_literal_cstr(g->name)));
   }
   return scoped;
 }

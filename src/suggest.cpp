@@ -149,7 +149,7 @@ const char *limit_text(core::Micros limit) {
 
 /// The statement that sets it; null where there is nothing to set.
 const char *statement_of(const Guarded &g, const SuggestedLimit &line, const std::optional<core::Micros> &present) {
-  if (!line.suggested || present == line.suggested) return nullptr;
+  if (!line.suggested || present == line.suggested || !may_have_settings(line.scope)) return nullptr;
   const char *scope = JsonbToCString(nullptr, &line.scope->root, static_cast<int>(VARSIZE(line.scope)));
   return psprintf("SELECT sync_guard.set_limit(%s, %s, %s => '%s');", quote_literal_cstr(g.name),
                   quote_literal_cstr(scope), kLimitSpecs[line.limit].name, limit_text(*line.suggested));

@@ -9,7 +9,7 @@ namespace esg {
 /// After the table's dead runs were closed, or left because it is paused.
 void look_after(const Guarded &g, const core::Question &question);
 
-/// Once per sweep, at its end.
+/// Once per sweep, at its end, for who may reap a table of this database or owns the extension.
 void look_after_server(const core::Question &question);
 
 }  // namespace esg

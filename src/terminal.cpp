@@ -4,6 +4,8 @@
 // Every value is made exactly as wide as its column, counted in the cells of a terminal as psql counts them: so no line is
 // wider than the terminal, and \watch shows columns that stand still. What does not fit is cut.
 
+#include "core/html.h"
+
 #include "expectations.h"
 #include "monitor.h"
 #include "pg/rows.h"
@@ -32,12 +34,23 @@ constexpr const char *kUnknown = "-";
 
 enum class Align { kLeft, kRight };
 
-/// Characters that change the direction of what follows them.
-bool turns_direction(const char *at, int bytes) {
-  if (GetDatabaseEncoding() != PG_UTF8 || bytes < 2) return false;
-  const pg_wchar code = utf8_to_unicode(reinterpret_cast<const unsigned char *>(at));
-  return code == 0x061C || (code >= 0x200E && code <= 0x200F) || (code >= 0x202A && code <= 0x202E) ||
-         (code >= 0x2066 && code <= 0x2069);
+/// In which encoding texts are counted and cut: the database's; of one without an encoding the client's, which the server would
+/// not send half a character to.
+int text_encoding() { return GetDatabaseEncoding() == PG_SQL_ASCII ? pg_get_client_encoding() : GetDatabaseEncoding(); }
+
+/// Control characters beyond ASCII's, which an encoding of single bytes counts as letters.
+bool is_high_control(const char *at, int encoding) {
+  const auto byte = static_cast<unsigned char>(*at);
+  const bool iso =
+      (encoding >= PG_LATIN1 && encoding <= PG_LATIN10) || (encoding >= PG_ISO_8859_5 && encoding <= PG_ISO_8859_8);
+  return iso && byte >= 0x80 && byte <= 0x9F;
+}
+
+/// How many cells a terminal fills with the character; -1: it cannot be told, or the reader would be misled.
+int cells_of(const char *at, int bytes, int encoding) {
+  if (encoding == PG_UTF8 && core::misleads(utf8_to_unicode(reinterpret_cast<const unsigned char *>(at)))) return -1;
+  if (bytes == 1 && is_high_control(at, encoding)) return -1;
+  return pg_encoding_dsplen(encoding, at);
 }
 
 /// One character of a text, and what is shown of it.
@@ -48,11 +61,14 @@ struct Shown {
   int width;
 };
 
-/// The character at `at`, of which there are `left` bytes. What would move the cursor is shown as '?', white space as a blank.
+/// The character at `at`, of which there are `left` bytes. What would move the cursor or is no character is shown as '?', white
+/// space as a blank.
 Shown shown(const char *at, int left) {
-  const int bytes = Min(pg_encoding_mblen(GetDatabaseEncoding(), at), left);
-  const int width = pg_encoding_dsplen(GetDatabaseEncoding(), at);
-  if (width >= 0 && !turns_direction(at, bytes)) return {bytes, at, bytes, width};
+  const int encoding = text_encoding();
+  const int bytes = pg_encoding_verifymbchar(encoding, at, left);
+  if (bytes <= 0) return {1, "?", 1, 1};
+  const int width = cells_of(at, bytes, encoding);
+  if (width >= 0) return {bytes, at, bytes, width};
   const bool blank = *at == '\n' || *at == '\t' || *at == '\r';
   return {bytes, blank ? " " : "?", 1, 1};
 }

@@ -7,6 +7,8 @@
 -- Run it again after guard_table() on a table that the role cannot read yet: it only adds what is missing.
 -- The name is that of Debian's system user, which logs in over the socket without a password (peer).
 \set ON_ERROR_STOP on
+-- Whoever may create operators in a schema of the path would have them run as you.
+SET search_path = pg_catalog, pg_temp;
 \if :{?exporter}
 \else
     \set exporter prometheus
@@ -21,9 +23,10 @@ SELECT pg_catalog.format('GRANT pg_monitor TO %I', :'exporter')
 WHERE NOT pg_catalog.pg_has_role(:'exporter', 'pg_monitor', 'USAGE')
 \gexec
 
--- It only reads, and a scrape that hangs is given up before the next.
+-- It only reads, a scrape that hangs is given up before the next, and nobody's operators come before the server's.
 SELECT pg_catalog.format('ALTER ROLE %I IN DATABASE %I SET %s', :'exporter', pg_catalog.current_database(), s.setting)
-FROM (VALUES ('default_transaction_read_only = on'), ('statement_timeout = ''10s'''), ('lock_timeout = ''2s''')) AS s (setting)
+FROM (VALUES ('default_transaction_read_only = on'), ('statement_timeout = ''10s'''), ('lock_timeout = ''2s'''),
+             ('search_path = pg_catalog, pg_temp')) AS s (setting)
 \gexec
 
 -- The columns that the guard shows, of each guarded table, and the way into its schema.

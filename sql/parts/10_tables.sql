@@ -126,16 +126,18 @@ CREATE TABLE sync_guard.scope_rhythms (
     long_duration    interval,
     usual_gap        interval,
     long_gap         interval,
-    last_completed   timestamptz,
-    PRIMARY KEY (relation, scope)
+    last_completed   timestamptz
 );
+-- Scopes of applications are of any length, keys of a btree are not.
+CREATE UNIQUE INDEX scope_rhythms_scope ON sync_guard.scope_rhythms
+    (relation, pg_catalog.jsonb_hash_extended(scope, 0), pg_catalog.jsonb_hash_extended(scope, 1));
 COMMENT ON TABLE sync_guard.scope_rhythms IS 'how long the runs of a scope usually take and how far apart they complete; learned from the history by the sweep';
 COMMENT ON COLUMN sync_guard.scope_rhythms.scope IS '{}: all runs of the table';
 COMMENT ON COLUMN sync_guard.scope_rhythms.completed IS 'runs that ended well, of the last 30 days: the sample';
 COMMENT ON COLUMN sync_guard.scope_rhythms.usual_duration IS 'median of their durations';
 COMMENT ON COLUMN sync_guard.scope_rhythms.long_duration IS '95th percentile of the same';
 COMMENT ON COLUMN sync_guard.scope_rhythms.usual_gap IS 'median time from one completion to the next';
-COMMENT ON COLUMN sync_guard.scope_rhythms.long_gap IS 'the longest such time but for outliers: the third longest of 50 or more, the second of 20 or more';
+COMMENT ON COLUMN sync_guard.scope_rhythms.long_gap IS 'the longest such time but for outliers: the third longest of 50 or more, the second of 20 or more; those that make up most of the time are none';
 
 CREATE TABLE sync_guard.observed_gaps (
     relation        regclass NOT NULL,
@@ -180,7 +182,10 @@ CREATE TABLE sync_guard.alert_log (
     cleared_figure double precision,
     cleared_detail text
 );
-CREATE UNIQUE INDEX alert_log_open ON sync_guard.alert_log (rule, relation, scope, subject) NULLS NOT DISTINCT WHERE cleared_at IS NULL;
+CREATE UNIQUE INDEX alert_log_open ON sync_guard.alert_log
+    (rule, relation, pg_catalog.jsonb_hash_extended(scope, 0), pg_catalog.jsonb_hash_extended(scope, 1),
+     pg_catalog.hashtextextended(subject, 0), pg_catalog.hashtextextended(subject, 1))
+    NULLS NOT DISTINCT WHERE cleared_at IS NULL;
 CREATE INDEX alert_log_raised ON sync_guard.alert_log (raised_at);
 COMMENT ON TABLE sync_guard.alert_log IS 'a line per alert that a sweep has raised; read through the view alert_history';
 COMMENT ON COLUMN sync_guard.alert_log.subject IS 'of rules that are about no table: the job or the path; NULL: the server, or the scope';

@@ -143,7 +143,8 @@ SELECT j.id AS reaping, j.relation_name, j.run_key, j.scope, j.at AS reaped_at, 
        m.event AS outcome, m.at AS outcome_at,
        j.false_positive OR COALESCE(m.false_positive, false) AS false_positive,
        CASE WHEN sync_guard.may_read_journal(j.relation, j.relation_name, true) THEN j.run END AS run,
-       CASE WHEN sync_guard.may_read_journal(j.relation, j.relation_name, true) THEN m.wanted END AS wanted
+       CASE WHEN sync_guard.may_read_journal(j.relation, j.relation_name, true) THEN m.wanted END AS wanted,
+       j.relation
 FROM sync_guard.journal AS j
 LEFT JOIN LATERAL (
     SELECT pg_catalog.replace((pg_catalog.array_agg(l.event ORDER BY l.id DESC))[1], '_', ' ') AS event,
@@ -158,6 +159,7 @@ WHERE j.event OPERATOR(pg_catalog.=) ANY ('{reaped,would_reap}'::pg_catalog.text
 ORDER BY j.id DESC;
 COMMENT ON VIEW sync_guard.reaped_syncs IS
     'the journal: a line per run that the guard reaped or, observing, would have, newest first, and what became of it';
+COMMENT ON COLUMN sync_guard.reaped_syncs.relation IS 'the table; a number where it is gone';
 COMMENT ON COLUMN sync_guard.reaped_syncs.reaping IS 'number of the reaping';
 COMMENT ON COLUMN sync_guard.reaped_syncs.relation_name IS 'the table, as it was called then';
 COMMENT ON COLUMN sync_guard.reaped_syncs.verdict IS 'why the run was dead';
@@ -168,7 +170,7 @@ COMMENT ON COLUMN sync_guard.reaped_syncs.role IS 'who called';
 COMMENT ON COLUMN sync_guard.reaped_syncs.mode IS 'guard: it was reaped; observe: it would have been';
 COMMENT ON COLUMN sync_guard.reaped_syncs.outcome IS 'what came later: late finish, retried, overturned; NULL: nothing';
 COMMENT ON COLUMN sync_guard.reaped_syncs.false_positive IS 'the run turned out to have been alive';
-COMMENT ON COLUMN sync_guard.reaped_syncs.run IS 'the row as it was; NULL for callers who may not read all its columns';
+COMMENT ON COLUMN sync_guard.reaped_syncs.run IS 'the row as it was; NULL for callers who may not read all its columns, and in observe mode';
 COMMENT ON COLUMN sync_guard.reaped_syncs.wanted IS 'the row as its late worker wanted it; NULL as above';
 
 CREATE VIEW sync_guard.late_finishes WITH (security_barrier) AS
@@ -214,8 +216,10 @@ COMMENT ON COLUMN sync_guard.guarded_tables.problem IS 'why the settings do not 
 
 CREATE VIEW sync_guard.guard_health AS
 SELECT p.severity, p.relation, p.problem, p.detail, p.hint
-FROM sync_guard.health_problems() AS p;
-COMMENT ON VIEW sync_guard.guard_health IS 'a line per problem of the guard, of its tables and of its schedule; empty: all is well';
+FROM sync_guard.health_problems() AS p
+ORDER BY CASE WHEN p.severity OPERATOR(pg_catalog.=) 'error' THEN 0
+              WHEN p.severity OPERATOR(pg_catalog.=) 'warning' THEN 1 ELSE 2 END;
+COMMENT ON VIEW sync_guard.guard_health IS 'a line per problem of the guard, of its tables and of its schedule, the worst first; empty: all is well';
 COMMENT ON COLUMN sync_guard.guard_health.severity IS 'error: the guard cannot do its work; warning: it will go wrong; info: good to know';
 COMMENT ON COLUMN sync_guard.guard_health.relation IS 'NULL: it is about no single table';
 COMMENT ON COLUMN sync_guard.guard_health.problem IS 'a code that stays the same';

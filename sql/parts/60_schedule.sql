@@ -35,7 +35,7 @@ COMMENT ON COLUMN sync_guard.reaping_schedule.time_zone IS
     'in which pg_cron reads the schedule: its setting cron.timezone, GMT where it has none';
 COMMENT ON COLUMN sync_guard.reaping_schedule.role IS 'as whom the job runs: it reaps what this role may';
 COMMENT ON COLUMN sync_guard.reaping_schedule.last_started IS 'of its last run that pg_cron remembers';
-COMMENT ON COLUMN sync_guard.reaping_schedule.last_status IS 'of its last run, in pg_cron''s words: succeeded, failed, running, …';
+COMMENT ON COLUMN sync_guard.reaping_schedule.last_status IS 'of its last run, in pg_cron''s words: succeeded, failed, running, ...';
 COMMENT ON COLUMN sync_guard.reaping_schedule.last_message IS 'what its last run returned, or its error';
 COMMENT ON COLUMN sync_guard.reaping_schedule.next_expected IS
     'when it is due next; NULL where it is not active or the schedule is of a kind not known here';

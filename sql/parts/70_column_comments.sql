@@ -28,7 +28,7 @@ BEGIN
             ('rate_per_second', 'how fast it counted, from its start to its last progress; NULL: it has not counted yet'),
             ('expected_end', 'when it may be expected to end; NULL: not known, or the run is dead'),
             ('expected_by', 'what that follows from: own rate, or usual duration (of its scope)'),
-            ('verdict', 'what the evidence says: live, or why the run is dead (silent, overdue, …)'),
+            ('verdict', 'what the evidence says: live, or why the run is dead (silent, overdue, ...)'),
             ('why', 'the verdict in words, with its figures'),
             ('limit_used', 'the limit that it was judged by'),
             ('uncommitted', 'the transaction that inserted it is still open: its row cannot be seen yet'),

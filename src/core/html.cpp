@@ -12,12 +12,6 @@ constexpr bool between(std::uint32_t value, std::uint32_t low, std::uint32_t hig
   return low <= value && value <= high;
 }
 
-/// Marks that turn or isolate the direction of writing, line separators, and the byte order mark.
-bool misleads(std::uint32_t c) {
-  return c == 0x061C || between(c, 0x200E, 0x200F) || between(c, 0x2028, 0x202E) || between(c, 0x2066, 0x2069) ||
-         c == 0xFEFF;
-}
-
 /// XML and HTML know no such character.
 bool is_none(std::uint32_t c) {
   return between(c, 0x80, 0x9F) || between(c, 0xD800, 0xDFFF) || between(c, 0xFDD0, 0xFDEF) || (c & 0xFFFE) == 0xFFFE ||
@@ -37,6 +31,11 @@ std::size_t put_number(char *out, const char *format, std::uint32_t value) {
 }
 
 }  // namespace
+
+bool misleads(std::uint32_t c) noexcept {
+  return c == 0x061C || between(c, 0x200E, 0x200F) || between(c, 0x2028, 0x202E) || between(c, 0x2066, 0x2069) ||
+         c == 0xFEFF;
+}
 
 std::uint32_t next_code_point(std::string_view utf8, std::size_t *at) noexcept {
   const auto byte = [utf8](std::size_t i) { return static_cast<unsigned char>(utf8[i]); };

@@ -15,6 +15,10 @@ constexpr std::uint32_t kNoCharacter = 0xFFFD;
 /// character is kNoCharacter by itself.
 [[nodiscard]] std::uint32_t next_code_point(std::string_view utf8, std::size_t *at) noexcept;
 
+/// A mark that turns or isolates the direction of writing, a line separator, or the byte order mark: it is not seen, and what
+/// stands around it is read otherwise than it is.
+[[nodiscard]] bool misleads(std::uint32_t code_point) noexcept;
+
 /// Room for one code point as HTML.
 constexpr std::size_t kHtmlCharacterSize = 16;
 

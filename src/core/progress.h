@@ -24,10 +24,10 @@ struct Expectation {
   ExpectedBy by = ExpectedBy::kNothing;
 };
 
-/// The rate is what is done by the time from the start to when progress last moved (else to now), a second at least. Where something but not all
-/// is done, the end follows from it: from when progress last moved on, at this rate; once that is past, from now on, at the
-/// rate that counts the time since. Else the end is the start and the usual duration, or the long one where that is past,
-/// or nothing. An end more than ten years away is none.
+/// The rate is what is done by the time from the start to when progress last moved (else to now); within the first second
+/// there is none. Where something but not all is done, the end follows from it: from when progress last moved on, at this
+/// rate; once that is past, from now on, at the rate that counts the time since. Else the end is the start and the usual
+/// duration, or the long one where that is past, or nothing. An end more than ten years away is none.
 [[nodiscard]] Expectation expect(const ProgressFacts &facts) noexcept;
 
 /// "own rate", "usual duration"; null for nothing.

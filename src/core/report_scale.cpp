@@ -117,7 +117,9 @@ const char *outcome_name(Outcome outcome) noexcept {
 Step usual_step(Micros window, int most, Micros least) noexcept {
   for (const Step &step : kSteps)
     if (step.span >= least && window / step.span < most) return step;
-  return kSteps[sizeof kSteps / sizeof *kSteps - 1];
+  Step step = kSteps[sizeof kSteps / sizeof *kSteps - 1];
+  while (window / step.span >= most) step = {2 * step.span, 2 * step.months};
+  return step;
 }
 
 Micros step_floor(const Step &step, Micros local) noexcept {

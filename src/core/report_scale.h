@@ -21,7 +21,7 @@ struct Step {
   int months = 0;  ///< not 0: span is about what they last
 };
 
-/// The smallest usual step, not below `least`, of which `window` holds at most `most`.
+/// The smallest usual step, not below `least`, of which `window` holds at most `most`; beyond the usual ones, centuries.
 [[nodiscard]] Step usual_step(Micros window, int most, Micros least = 0) noexcept;
 
 /// The last boundary at or before a local time; weeks begin on Monday.

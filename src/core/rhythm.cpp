@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace esg::core {
 namespace {
@@ -17,6 +18,8 @@ struct Outliers {
   std::size_t left_out;
 };
 constexpr Outliers kOutliers[] = {{50, 2}, {20, 1}, {1, 0}};
+/// Outliers are at most so many times as long as all other gaps together.
+constexpr Micros kMostTimes = 3;
 
 }  // namespace
 
@@ -28,9 +31,15 @@ std::optional<Micros> value_at_share(const Micros *sorted, std::size_t count, do
 }
 
 std::optional<Micros> long_gap(const Micros *sorted, std::size_t count) noexcept {
-  for (const Outliers &line : kOutliers)
-    if (count >= line.gaps) return sorted[count - 1 - line.left_out];
-  return std::nullopt;
+  if (count == 0) return std::nullopt;
+  for (const Outliers &line : kOutliers) {
+    if (count < line.gaps) continue;
+    const Micros *left_out = sorted + count - line.left_out;
+    const Micros of_them = std::accumulate(left_out, sorted + count, Micros{0});
+    const Micros of_others = std::accumulate(sorted, left_out, Micros{0});
+    if (of_them / kMostTimes <= of_others) return left_out[-1];
+  }
+  return sorted[count - 1];
 }
 
 Usual usual_of_durations(Micros *durations, std::size_t count) noexcept {

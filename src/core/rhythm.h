@@ -15,7 +15,8 @@ struct Usual {
 [[nodiscard]] std::optional<Micros> value_at_share(const Micros *sorted, std::size_t count, double share) noexcept;
 
 /// The longest of `count` sorted gaps but for outliers (a server that was down, a holiday): the third longest of 50 or
-/// more, the second of 20 or more, else the longest; absent where there are none.
+/// more, the second of 20 or more, else the longest; absent where there are none. Gaps that make up more than three quarters
+/// of the time are no outliers but what lies between batches.
 [[nodiscard]] std::optional<Micros> long_gap(const Micros *sorted, std::size_t count) noexcept;
 
 /// Median and 95th percentile of durations. Sorts them.

@@ -103,8 +103,16 @@ sql(q{CREATE EXTENSION pg_cron; SELECT sync_guard.guard_table('app.emag_sync_log
 make_run_table($node, '"odd ""runs"');
 sql(q{SELECT sync_guard.guard_table('"odd ""runs"', scope_columns => '{sync_type}')});
 start_run($node, '"odd ""runs"', 'a,b\\c "d"', '1 minute');
+# Operators that anybody might have left in the schema public, to be run by whoever names one and has no better on his path.
+sql(qq{
+	CREATE FUNCTION odd_$_->[0]($_->[1], $_->[2]) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''% runs this'', current_user; END';
+	CREATE OPERATOR public.= (LEFTARG = $_->[1], RIGHTARG = $_->[2], FUNCTION = odd_$_->[0])})
+  for [ 1, 'oid', 'regclass' ], [ 2, 'regclass', 'regclass' ], [ 3, 'oid', 'integer' ], [ 4, 'regclass', 'oid' ], [ 5, 'oid', 'regprocedure' ];
 run_file("$monitoring/postgres_exporter/role.sql");
 run_file("$monitoring/postgres_exporter/role.sql");
+is(sql(q{SELECT setconfig::text LIKE '%search_path=pg_catalog, pg_temp%' FROM pg_db_role_setting WHERE setrole = 'prometheus'::regrole::pg_catalog.oid}), 't',
+	'with a path of its own');
+sql(q{ALTER ROLE prometheus IN DATABASE postgres SET search_path = public});
 is(sql(q{SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls FROM pg_roles WHERE rolname = 'prometheus'}), 'f',
 	'role.sql, run twice: a role without attributes');
 is(sql(q{SELECT string_agg(roleid::regrole::text, ',') FROM pg_auth_members WHERE member = 'prometheus'::regrole}), 'pg_monitor', 'a member of pg_monitor');

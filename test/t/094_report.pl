@@ -146,6 +146,14 @@ is(sql(q{SET search_path = pg_temp; SELECT length(sync_guard.report_html()) > 10
 is(sql(q{BEGIN READ ONLY; SELECT length(sync_guard.report_html()) > 10000; COMMIT}), 't', 'in a read-only transaction');
 is(sql(q{BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE; SELECT length(sync_guard.report_html()) > 10000; COMMIT}), 't', 'in a serializable one');
 
+# A zone whose clocks were put forward an hour ago: the axis does not show the times that they skipped.
+my $zone = sql(q{SELECT format('AAA0BBB,%s/%s,%s/0', d, extract(hour FROM t), (d + 20) % 365)
+	FROM (SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') - interval '1 hour' AS t) AS c, LATERAL (SELECT extract(doy FROM t)::integer - 1 AS d) AS e});
+my ($axis) = sql(qq{SET TimeZone = '$zone'; SELECT sync_guard.report_html('3 hours')}) =~ m{<div class="lane axis"(.*?)</svg>}s;
+my @places = $axis =~ /<text[^>]* x="([\d.]+)%"/g;
+cmp_ok(scalar(@places), '>=', 4, "ticks in the zone $zone");
+is("@places", join(' ', sort { $a <=> $b } keys %{ { map { $_ => 1 } @places } }), 'each at a place of its own, one after the other');
+
 # ---- whose page it is -----------------------------------------------------------------------------------------------------------
 make_run_table($node, 'secret_runs');
 sql(q{SELECT sync_guard.guard_table('secret_runs', scope_columns => '{sync_type}', time_zone => 'UTC')});
@@ -212,6 +220,43 @@ for my $one ([ hostile_stuck => $stuck, 0 ], [ hostile_reaped => $page, 3 ])
 		stands_not => [ 'w' x 700, 'y' x 700, '<e>&' x 200 ] });
 }
 sql(q{SELECT sync_guard.unguard_table('"s<x>"."runs"">&"'); DROP SCHEMA "s<x>" CASCADE});
+
+# ---- odd times -------------------------------------------------------------------------------------------------------------------
+sql(q{
+	SELECT sync_guard.purge_journal('0');
+	CREATE TABLE odd (id text PRIMARY KEY, status text NOT NULL, started_at timestamptz, completed_at timestamptz, done bigint, total bigint);
+	SELECT sync_guard.guard_table('odd', live_statuses => '{running}', failed_status => 'failed', done_column => 'done', total_column => 'total', mode => 'observe');
+	INSERT INTO odd VALUES ('bc', 'running', '4713-01-01 BC', NULL), ('far', 'running', '290000-01-01', NULL),
+		('soon', 'running', now() + interval '50 hours', NULL), ('infinite', 'running', 'infinity', NULL), ('backwards', 'completed', now() - interval '4 hours', '4713-01-01 BC'),
+		('endless', 'completed', now() - interval '2 hours', NULL), ('unended', 'failed', now() - interval '3 hours', 'infinity'),
+		('for ever', 'completed', now() - interval '1 hour', '294276-01-01');
+	INSERT INTO odd VALUES ('slow', 'running', now() - interval '50 minutes', NULL, 3, 9223372036854775807)});
+is(sql(q{SELECT sync_guard.reap_stale_syncs()}), '0', 'an observed table: nothing is reaped');
+$page = sql('SELECT sync_guard.report_html()');
+says($page, qr/tile-reaped"[^>]*><b>0</, 'and the page counts no reaping');
+says($page, qr{would be reaped</span>.*<dt>status</dt><dd>running<}s, 'but shows what would be reaped');
+says($page, qr/The guard only observes some of these tables: their runs it does not close\./, 'and that nothing closes it');
+says($page, qr/1&nbsp;Jan&nbsp;4713&nbsp;BC 0/, 'years before the first');
+says_not($page, qr/datetime="-/, 'which HTML does not know');
+says($page, qr/in 2 d 1 h</, 'what lies ahead is not called past');
+says($page, qr{>3\.6/h<}, 'a slow rate has figures');
+says($page, qr/completed: endless\n[^<]*, its end is not known</, 'a run without an end does not go on');
+says($page, qr/failed: unended\n[^<]*, its end is not known</, 'a failed one too');
+my ($durations) = $page =~ m{<figure class="durations">(.*?)</figure>}s;
+cmp_ok(scalar(() = $durations =~ /class="grid"/g), '<=', 5, 'whatever the durations, their axis has few steps');
+cmp_ok(length($page), '<', 60_000, 'and the page stays small');
+sql(q{SELECT sync_guard.unguard_table('odd'); DROP TABLE odd});
+
+# ---- more live runs than are listed ---------------------------------------------------------------------------------------------
+sql(q{
+	CREATE TABLE crowd (id integer PRIMARY KEY, status text NOT NULL, started_at timestamptz, operation text);
+	SELECT sync_guard.guard_table('crowd', live_statuses => '{running}', failed_status => 'failed', summary_columns => '{operation}');
+	INSERT INTO crowd SELECT n, 'running', now(), 'young' FROM generate_series(1, 1100) AS n;
+	INSERT INTO crowd VALUES (0, 'running', now() - interval '50 minutes', 'the oldest one')});
+$page = sql('SELECT sync_guard.report_html()');
+says($page, qr/and 1071 more/, 'thirty runs are listed');
+says($page, qr/operation the oldest one/, 'and what each of them is, wherever its row lies');
+sql(q{SELECT sync_guard.unguard_table('crowd'); DROP TABLE crowd});
 
 # ---- many runs ------------------------------------------------------------------------------------------------------------------
 make_run_table($node, 'runs');

@@ -70,6 +70,12 @@ sweep() for 1 .. 2;
 is(recorded('reaping_overdue'), '4 4', 'all have cleared');
 is(sql(q{SELECT cleared_figure || ': ' || cleared_detail FROM sync_guard.alert_history WHERE subject = 'inactive'}), '0: there is nothing left of it', 'a job that is gone too');
 like(sql(q{SELECT cleared_figure || ': ' || cleared_detail FROM sync_guard.alert_history WHERE subject = 'late'}), qr/^0: job $late .* is not late$/, 'the others say so');
+# Names that something else has, or could have.
+my $worker = job('worker', [ 'succeeded', '400 days' ]);
+my $other = job("job $worker", [ 'succeeded', '400 days' ]);
+is(alerts('reaping_overdue'), "job $worker (job $other) critical unseen\nworker (job $worker) critical unseen",
+	'a job that is called as the worker, or as a nameless job, is told by its number');
+sql(qq{SELECT sync_guard.unschedule_reaping('worker'), sync_guard.unschedule_reaping('job $worker')});
 
 # ---- memory_nearly_full ------------------------------------------------------------------------------------------------------------
 sql(q{INSERT INTO runs (sync_type) SELECT 'products' FROM generate_series(1, 90)});

@@ -21,6 +21,10 @@ TEST(Steps, AreTheSmallestThatFit) {
   EXPECT_EQ(usual_step(365 * kDay, 9).months, 3);
   EXPECT_EQ(usual_step(365 * kDay, 13).months, 1);
   EXPECT_EQ(usual_step(36600 * kDay, 9).months, 300);
+  const Step longest = usual_step(106'000'000 * kDay, 4);
+  EXPECT_LT(106'000'000 * kDay / longest.span, 4);
+  EXPECT_GE(106'000'000 * kDay / longest.span, 2);
+  EXPECT_EQ(longest.span, longest.months * 30 * kDay);
   EXPECT_EQ(usual_step(1, 9).span, 1000);
   EXPECT_EQ(usual_step(1, 9, kSecond).span, kSecond);
   EXPECT_EQ(usual_step(0, 9).span, 1000);

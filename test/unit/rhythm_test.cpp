@@ -67,6 +67,18 @@ TEST(Rhythm, GapsLieBetweenCompletions) {
   EXPECT_FALSE(none.usual || none.long_one);
 }
 
+TEST(Rhythm, WhatLiesBetweenBatchesIsNoOutlier) {
+  // Two nights, and three, of sixty runs in an hour.
+  for (const int nights : {2, 3}) {
+    std::vector<Micros> completions;
+    for (int night = 0; night < nights; ++night)
+      for (int run = 0; run < 60; ++run) completions.push_back(night * kDay + run * kMinute);
+    const Usual usual = usual_of_gaps(completions.data(), completions.size());
+    EXPECT_EQ(usual.usual, kMinute);
+    EXPECT_EQ(usual.long_one, kDay - 59 * kMinute);
+  }
+}
+
 TEST(Rhythm, TwentyOneCompletionsHaveTwentyGaps) {
   std::vector<Micros> completions;
   Micros at = 0;
