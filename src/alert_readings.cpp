@@ -12,6 +12,7 @@
 #include "reap.h"
 #include "rhythms.h"
 #include "scopes.h"
+#include "texts.h"
 
 namespace esg {
 namespace {
@@ -30,24 +31,11 @@ struct Asked {
   }
 };
 
-const char *in_words(core::Micros span) {
-  char text[48];
-  return pstrdup(core::describe_span(span, text, sizeof text));
-}
-
-const char *text_of(Jsonb *scope) {
-  return scope == nullptr ? nullptr : JsonbToCString(nullptr, &scope->root, static_cast<int>(VARSIZE(scope)));
-}
-
 /// The scope of today that a text as jsonb prints it stands for.
 core::ScopePattern pattern_from(const Guarded &g, const char *scope) {
   if (scope == nullptr) return {};
   return core::pattern_of(present_scope(g, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(scope)))));
 }
-
-bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
-
-double seconds(core::Micros span) { return static_cast<double>(span) / static_cast<double>(core::kSecond); }
 
 // ---- live runs: long_running, stuck -------------------------------------------------------------------------------------
 
@@ -95,17 +83,17 @@ void read_scope(const Asked &asked, const Placed *runs, int count) {
   const core::ScopePattern pattern = core::pattern_of(runs[0].run->scope);
   if (oldest != nullptr) {
     Reading &reading = asked.append(AlertRule::kLongRunning, runs[0].scope, pattern);
-    reading.value.figure = seconds(now - *oldest->started);
-    reading.detail = psprintf("run %s has been running for %s%s", oldest->key, in_words(now - *oldest->started),
+    reading.value.figure = in_seconds(now - *oldest->started);
+    reading.detail = psprintf("run %s has been running for %s%s", oldest->key, span_words(now - *oldest->started),
                               living == 1 ? "" : psprintf(", the oldest of %d", living));
     reading.hint = explain_hint(asked.g, *oldest);
   }
   const bool closing = !only_observed(asked.g) && asked.g.paused_until <= now;
   if (longest_dead == nullptr || !closing) return;
   Reading &reading = asked.append(AlertRule::kStuck, runs[0].scope, pattern);
-  reading.value.figure = seconds(dead_since);
+  reading.value.figure = in_seconds(dead_since);
   reading.detail =
-      psprintf("run %s has been dead for %s and nothing has closed it%s; %s", longest_dead->key, in_words(dead_since),
+      psprintf("run %s has been dead for %s and nothing has closed it%s; %s", longest_dead->key, span_words(dead_since),
                dead == 1 ? "" : psprintf(", the longest of %d", dead), why_of(*longest_dead));
   reading.hint = psprintf(
       "SELECT sync_guard.reap_stale_syncs(relation => %s); and see that something calls it: "
@@ -120,7 +108,8 @@ void read_live_runs(const Asked &asked) {
   const Runs runs = read_runs(asked.g, filter, asked.question);
   auto *placed =
       static_cast<Placed *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Placed) * Max(runs.count, 1)));
-  for (int i = 0; i < runs.count; ++i) placed[i] = {text_of(scope_json(asked.g, runs.items[i].scope)), &runs.items[i]};
+  for (int i = 0; i < runs.count; ++i)
+    placed[i] = {jsonb_text(scope_json(asked.g, runs.items[i].scope)), &runs.items[i]};
   qsort(placed, runs.count, sizeof(Placed), by_scope);
   for (int from = 0, to = 0; from < runs.count; from = to) {
     CHECK_FOR_INTERRUPTS();
@@ -145,7 +134,7 @@ void read_failures(const Asked &asked, const EndedRuns *groups, int count, core:
   reading.value = {static_cast<double>(failed) / static_cast<double>(ended), ended};
   char share[48];
   reading.detail = psprintf(INT64_FORMAT " of " INT64_FORMAT " runs that started in the last %s failed: %s", failed,
-                            ended, in_words(window),
+                            ended, span_words(window),
                             core::describe_figure(core::AlertUnit::kShare, reading.value.figure, share, sizeof share));
   const char *of_scope = reading.scope == nullptr ? "" : psprintf(" AND scope = %s", quote_literal_cstr(reading.scope));
   reading.hint = psprintf(
@@ -203,7 +192,7 @@ void read_false_positives(const Asked &asked) {
     const core::ScopePattern pattern = core::pattern_of(scope);
     const core::Micros window = asked.rules.of(AlertRule::kFalsePositives, pattern).time_window;
     if (mistakes.items[i].noticed < asked.question.now - window) continue;
-    const char *text = text_of(scope_json(asked.g, scope));
+    const char *text = jsonb_text(scope_json(asked.g, scope));
     Reading *reading = nullptr;
     for (int n = 0; n < asked.out->count && reading == nullptr; ++n) {
       Reading &other = asked.out->items[n];
@@ -212,7 +201,7 @@ void read_false_positives(const Asked &asked) {
     if (reading == nullptr) reading = &asked.append(AlertRule::kFalsePositives, text, pattern);
     reading->value.figure += 1;
     reading->detail = psprintf("%.0f %s found dead turned out to be alive in the last %s", reading->value.figure,
-                               reading->value.figure == 1 ? "run that was" : "runs that were", in_words(window));
+                               reading->value.figure == 1 ? "run that was" : "runs that were", span_words(window));
     reading->hint =
         "The view sync_guard.guard_health names the limit that would have been long enough, sync_guard.reaped_syncs "
         "shows the runs.";
@@ -252,7 +241,7 @@ Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
     if (whole_table != (asked.g.scope_count == 0) || !rhythm.last_completed || !rhythm.long_gap) continue;
     if (!is_of_today(asked.g, rhythm.scope)) continue;
     Late &next = late[*count];
-    next = {&rhythm, whole_table ? nullptr : text_of(rhythm.scope), {}, *rhythm.last_completed};
+    next = {&rhythm, whole_table ? nullptr : jsonb_text(rhythm.scope), {}, *rhythm.last_completed};
     next.pattern = pattern_from(asked.g, next.scope);
     const core::AlertLimits limits = asked.rules.of(AlertRule::kNotCompleted, next.pattern);
     if (limits.enabled && gaps_since(next, asked.question.now) > limits.clear_below) ++*count;
@@ -288,7 +277,7 @@ void read_completions(const Asked &asked, const Rhythms &rhythms, bool fresh) {
     reading.value = {gaps_since(late[i], asked.question.now), late[i].rhythm->completed};
     reading.detail = psprintf(
         "no run has completed for %s; between the " INT64_FORMAT " of the last 30 days at most %s usually passed",
-        in_words(asked.question.now - late[i].last), late[i].rhythm->completed, in_words(gap_of(*late[i].rhythm)));
+        span_words(asked.question.now - late[i].last), late[i].rhythm->completed, span_words(gap_of(*late[i].rhythm)));
     reading.hint =
         "See that what starts these runs does, and how the last ones ended: sync_guard.sync_status_overview, "
         "sync_guard.recent_syncs.";

@@ -6,6 +6,9 @@
 
 namespace esg {
 
+/// A span as a figure of a rule.
+inline double in_seconds(core::Micros span) { return static_cast<double>(span) / static_cast<double>(core::kSecond); }
+
 /// One figure of one rule. `detail` and `hint` are for people.
 struct Reading {
   core::AlertRule rule;

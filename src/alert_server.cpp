@@ -5,6 +5,7 @@
 #include "cron.h"
 #include "run_table.h"
 #include "server_life.h"
+#include "texts.h"
 #include "worker.h"
 
 namespace esg {
@@ -13,13 +14,6 @@ namespace {
 using core::AlertRule;
 
 constexpr const char *kWorkerSubject = "worker";
-
-double seconds(core::Micros span) { return static_cast<double>(span) / static_cast<double>(core::kSecond); }
-
-const char *in_words(core::Micros span) {
-  char text[48];
-  return pstrdup(core::describe_span(span, text, sizeof text));
-}
 
 /// A name that no other subject can have: neither that of the worker nor one that is made here.
 bool is_plain(const char *name) {
@@ -41,20 +35,20 @@ void read_job(const ReapingJob &job, core::Micros now, Readings *readings) {
   Reading &reading = readings->append(AlertRule::kReapingOverdue, nullptr, {});
   reading.subject = "";
   reading.subject = subject_of(job, *readings);
-  reading.value.figure = seconds(late.value_or(0));
+  reading.value.figure = in_seconds(late.value_or(0));
   const char *name = psprintf("job " INT64_FORMAT " (schedule \"%s\")", job.id, job.schedule);
   if (!late) {
     reading.detail = psprintf("%s is not late", name);
   } else if (failed) {
-    reading.detail = psprintf("%s has closed nothing since it was due %s ago: its runs fail", name, in_words(*late));
+    reading.detail = psprintf("%s has closed nothing since it was due %s ago: its runs fail", name, span_words(*late));
     reading.hint = "The view sync_guard.reaping_schedule and pg_cron's cron.job_run_details show their messages.";
   } else if (!job.active) {
-    reading.detail = psprintf("%s is not active and was due %s ago", name, in_words(*late));
+    reading.detail = psprintf("%s is not active and was due %s ago", name, span_words(*late));
     reading.hint = psprintf("SELECT cron.alter_job(" INT64_FORMAT
                             ", active => true); or sync_guard.unschedule_reaping() where it is not wanted any more.",
                             job.id);
   } else {
-    reading.detail = psprintf("%s was due %s ago and has not begun", name, in_words(*late));
+    reading.detail = psprintf("%s was due %s ago and has not begun", name, span_words(*late));
     reading.hint = "Look for pg_cron in the server's log, and whether its launcher is in pg_stat_activity.";
   }
 }
@@ -65,9 +59,9 @@ void read_worker(Readings *readings) {
   const core::Micros late = monotonic_now() - workers.oldest_open;
   Reading &reading = readings->append(AlertRule::kReapingOverdue, nullptr, {});
   reading.subject = kWorkerSubject;
-  reading.value.figure = seconds(late);
+  reading.value.figure = in_seconds(late);
   reading.detail =
-      psprintf("a background worker that is to close runs of dead sessions has not come for %s", in_words(late));
+      psprintf("a background worker that is to close runs of dead sessions has not come for %s", span_words(late));
   reading.hint =
       "Look at max_worker_processes and into the server's log; a call of sync_guard.reap_stale_syncs() closes them.";
 }
@@ -100,7 +94,7 @@ void read_mass_death(const AlertRules &rules, Readings *readings) {
   reading.detail = psprintf(
       "%d heartbeat leases, more than half of this database's, lapsed together %s ago: their "
       "verdict is held back for one further ttl",
-      runs.mass_death_count, in_words(ago));
+      runs.mass_death_count, span_words(ago));
   reading.hint = "It is rather the network, a pool or a clock than so many workers: look at those.";
 }
 

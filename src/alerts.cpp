@@ -10,6 +10,7 @@
 #include "announce.h"
 #include "monitor.h"
 #include "pg/rows.h"
+#include "texts.h"
 
 /// current_alerts(): the rules, evaluated now: first what is about no table, then the tables in the order of their names.
 ESG_SQL_FUNCTION(current_alerts);
@@ -43,8 +44,6 @@ struct Evaluation {
   OpenAlerts open;
   Readings readings;
 };
-
-bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
 
 /// Columns of the query, in order.
 enum OpenColumn : int { kId = 1, kRule, kScope, kSubject, kRaisedAt, kThreshold };

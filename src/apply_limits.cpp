@@ -8,6 +8,7 @@
 #include "setup.h"
 #include "suggest.h"
 #include "table_lock.h"
+#include "texts.h"
 
 /// apply_suggested_limits(relation, min_sample, floor, ceiling, limits, scope). ERROR SY006 for an argument that does not fit.
 ESG_SQL_FUNCTION(apply_suggested_limits);
@@ -99,9 +100,7 @@ void require_known_scope(const Guarded &g, const Request &request, const Suggest
   for (int i = 0; i < suggested.count; ++i)
     if (same_scope(request.scope, suggested.items[i].scope)) return;
   bad_argument("nothing is known of this scope",
-               psprintf("No run of the last 90 days that ended well has %s",
-                        JsonbToCString(nullptr, const_cast<JsonbContainer *>(&request.scope->root),
-                                       static_cast<int>(VARSIZE(request.scope)))),
+               psprintf("No run of the last 90 days that ended well has %s", jsonb_text(request.scope)),
                psprintf("Limits are suggested for scopes that name all scope columns: SELECT DISTINCT scope FROM "
                         "sync_guard.limit_suggestions(%s);",
                         quote_literal_cstr(g.name)));
@@ -141,7 +140,7 @@ const char *span_text(core::Micros span) {
 void warn_of_cut(const Guarded &g, const Cut &cut, core::Micros ceiling) {
   if (cut.count == 0) return;
   const SuggestedLimit &one = *cut.first;
-  const char *scope = JsonbToCString(nullptr, &one.scope->root, static_cast<int>(VARSIZE(one.scope)));
+  const char *scope = jsonb_text(one.scope);
   ereport(
       WARNING,
       errmsg_plural("%d limit of table %s is shorter than runs that were alive, by its ceiling",

@@ -6,6 +6,7 @@
 #include "health.h"
 #include "mistakes.h"
 #include "scopes.h"
+#include "texts.h"
 
 namespace esg {
 namespace {
@@ -81,7 +82,7 @@ void report_group(const Guarded &g, const Group &group, const Report &report) {
   const int64 open = group.count - group.by_shorter;
   if (open > 0) {
     Jsonb *scope = scope_json(g, present_scope(g, one.scope));
-    const char *text = scope == nullptr ? "{}" : JsonbToCString(nullptr, &scope->root, VARSIZE(scope));
+    const char *text = scope == nullptr ? "{}" : jsonb_text(scope);
     report.line(kWarning, g.table, "false_positives", in_words(open),
                 psprintf("SELECT sync_guard.set_limit(%s, %s, %s => %s);", quote_literal_cstr(g.name),
                          quote_literal_cstr(text), kind->option, quote_literal_cstr(longer_limit(group.longest))));
@@ -98,8 +99,6 @@ void report_group(const Guarded &g, const Group &group, const Report &report) {
       "If the limit has been raised since, there is nothing to do; else call reap_stale_syncs() without "
       "older_than.");
 }
-
-bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 
 #include "pg/rows.h"
 #include "pg/spi.h"
+#include "texts.h"
 #include "worker.h"
 
 /// scope_counts(): a line per table and scope that has a live run, a run that started within seven days, or a reaping
@@ -80,17 +81,13 @@ int by_scope(const void *a, const void *b) {
   return strcmp(left->last_state, right->last_state);
 }
 
-const char *text_of(Jsonb *json) {
-  return json == nullptr ? nullptr : JsonbToCString(nullptr, &json->root, static_cast<int>(VARSIZE(json)));
-}
-
 void count_live(const Guarded &g, const core::Question &question, Oid caller, Tallies &tallies) {
   RunFilter filter;
   filter.uncommitted = sees_uncommitted(g, caller);
   const Runs runs = read_runs(g, filter, question);
   for (int i = 0; i < runs.count; ++i) {
     const Run &run = runs.items[i];
-    Tally &tally = tallies.append(text_of(scope_json(g, run.scope)));
+    Tally &tally = tallies.append(jsonb_text(scope_json(g, run.scope)));
     const bool dead = run.judgement.dead();
     ++(dead ? tally.stuck : tally.running);
     tally.last_started = run.started;

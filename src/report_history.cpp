@@ -6,7 +6,7 @@
 #include "report_history.h"
 
 #include "monitor.h"
-#include "report_rows.h"
+#include "result_values.h"
 #include "runs.h"
 
 namespace esg {

@@ -3,7 +3,7 @@
 
 #include "report.h"
 
-#include "report_rows.h"
+#include "result_values.h"
 
 namespace esg {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "report.h"
 
-#include "report_rows.h"
+#include "result_values.h"
 
 namespace esg {
 namespace {
@@ -247,7 +247,7 @@ void put_suggestion(HtmlReport &report, const Heads &heads, uint64 row) {
   cell_begin(page, heads, 4, "figure");
   put_count(page, int_at(row, 6).value_or(0), "run", "runs");
   if (const auto wrong = double_at(row, 9)) {
-    put(page, "<span class=\"sub\">would reap wrongly: ");
+    put(page, "<span class=\"sub\">would reap wrongly, expected at most: ");
     put_share(page, *wrong);
     put(page, "</span>");
   }

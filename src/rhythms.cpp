@@ -8,6 +8,7 @@
 #include "indexes.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "result_values.h"
 
 namespace esg {
 namespace {
@@ -285,13 +286,6 @@ bool is_old(core::Micros learned, core::Micros now, core::Micros every) {
   return now - learned >= every || learned > now;
 }
 
-std::optional<core::Micros> span_of(uint64 row, int column) {
-  bool is_null;
-  const Datum value = pg::spi_datum(row, column, &is_null);
-  if (is_null) return std::nullopt;
-  return micros_of(DatumGetIntervalP(value));
-}
-
 Rhythm read_rhythm(uint64 row, MemoryContext context) {
   Rhythm rhythm{};
   bool is_null;
@@ -300,10 +294,10 @@ Rhythm read_rhythm(uint64 row, MemoryContext context) {
   rhythm.scope = DatumGetJsonbPCopy(scope);
   MemoryContextSwitchTo(spi);
   rhythm.completed = DatumGetInt64(pg::spi_datum(row, 2, &is_null));
-  rhythm.usual_duration = span_of(row, 3);
-  rhythm.long_duration = span_of(row, 4);
-  rhythm.usual_gap = span_of(row, 5);
-  rhythm.long_gap = span_of(row, 6);
+  rhythm.usual_duration = span_at(row, 3);
+  rhythm.long_duration = span_at(row, 4);
+  rhythm.usual_gap = span_at(row, 5);
+  rhythm.long_gap = span_at(row, 6);
   const Datum last = pg::spi_datum(row, 7, &is_null);
   if (!is_null) rhythm.last_completed = DatumGetTimestampTz(last);
   return rhythm;

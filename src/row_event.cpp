@@ -84,8 +84,6 @@ core::StatusKind kind_of(const Guarded &g, const char *status) {
   return g.is_end(status) ? core::StatusKind::kTerminal : core::StatusKind::kOther;
 }
 
-bool same_text(const char *a, const char *b) { return a == nullptr || b == nullptr ? a == b : strcmp(a, b) == 0; }
-
 bool changed(const RowEvent &event, const Column &column) {
   if (!column.exists() || event.before == nullptr) return false;
   bool old_null;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runs.h"
+#include "texts.h"
 
 namespace esg {
 
@@ -40,9 +41,6 @@ const char *key_of(const RowEvent &event);
 const char *shown(const RowEvent &event, const char *text);
 
 core::StatusKind kind_of(const Guarded &g, const char *status);
-
-/// Equal, or both null.
-bool same_text(const char *a, const char *b);
 
 /// Whether the writer changed a column.
 bool changed(const RowEvent &event, const Column &column);

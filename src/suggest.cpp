@@ -9,6 +9,7 @@
 #include "pg/rows.h"
 #include "scopes.h"
 #include "suggest_history.h"
+#include "texts.h"
 
 /// limit_suggestions(relation, look_back). ERROR SY006 where look_back is no positive time.
 ESG_SQL_FUNCTION(limit_suggestions);
@@ -150,7 +151,7 @@ const char *limit_text(core::Micros limit) {
 /// The statement that sets it; null where there is nothing to set.
 const char *statement_of(const Guarded &g, const SuggestedLimit &line, const std::optional<core::Micros> &present) {
   if (!line.suggested || present == line.suggested || !may_have_settings(line.scope)) return nullptr;
-  const char *scope = JsonbToCString(nullptr, &line.scope->root, static_cast<int>(VARSIZE(line.scope)));
+  const char *scope = jsonb_text(line.scope);
   return psprintf("SELECT sync_guard.set_limit(%s, %s, %s => '%s');", quote_literal_cstr(g.name),
                   quote_literal_cstr(scope), kLimitSpecs[line.limit].name, limit_text(*line.suggested));
 }

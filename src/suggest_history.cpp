@@ -7,6 +7,7 @@
 
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "result_values.h"
 
 namespace esg {
 namespace {
@@ -61,19 +62,6 @@ std::optional<core::Micros> seconds_at(uint64 row, int number, double unit = 1) 
   const double seconds = DatumGetFloat8(value) * unit;
   if (!(seconds >= 0 && seconds < kMostSeconds)) return std::nullopt;
   return static_cast<core::Micros>(std::llround(seconds * 1e6));
-}
-
-std::optional<core::Micros> span_at(uint64 row, int number) {
-  bool is_null;
-  const Datum value = pg::spi_datum(row, number, &is_null);
-  if (is_null) return std::nullopt;
-  return micros_of(DatumGetIntervalP(value));
-}
-
-bool flag_at(uint64 row, int number) {
-  bool is_null;
-  const Datum value = pg::spi_datum(row, number, &is_null);
-  return !is_null && DatumGetBool(value);
 }
 
 /// What was measured of a run, by limit. With an activity column, how long a run took says nothing about how long it was silent.
@@ -171,7 +159,7 @@ PastRun run_of_mistake(const Guarded &g, uint64 row, const char *scope, const ch
 PastDeath death_of(uint64 row, const char *scope, core::Micros now) {
   PastDeath death{};
   death.scope = scope;
-  if (!flag_at(row, kHasTtl)) death.measured[kMaxSilence] = seconds_at(row, kSilence);
+  if (!bool_at(row, kHasTtl)) death.measured[kMaxSilence] = seconds_at(row, kSilence);
   death.measured[kMaxAge] = seconds_at(row, kAge);
   death.measured[kMaxStall] = seconds_at(row, kStall);
   bool is_null;
@@ -189,8 +177,8 @@ void sort_reapings(const Guarded &g, uint64 rows, core::Micros now, MemoryContex
     const char *scope = pg::spi_text(i, kScope, context);
     const bool newest = last == nullptr || strcmp(last, key) != 0;
     last = key;
-    if (!flag_at(i, kFalsePositive)) {
-      if (newest && !flag_at(i, kUndone)) history->deaths[history->death_count++] = death_of(i, scope, now);
+    if (!bool_at(i, kFalsePositive)) {
+      if (newest && !bool_at(i, kUndone)) history->deaths[history->death_count++] = death_of(i, scope, now);
       continue;
     }
     if (mistakes->count > 0 && strcmp(mistakes->items[mistakes->count - 1].key, key) == 0) continue;
