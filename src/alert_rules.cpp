@@ -248,13 +248,6 @@ void require_extension_owner() {
           errhint("Name a table of yours: set_alert_rule('schema.table', ...)."));
 }
 
-void write(const pg::Statement &statement) {
-  const pg::Identity identity = pg::become_extension_owner();
-  (void)pg::spi_execute(statement);
-  pg::restore(identity);
-  CommandCounterIncrement();
-}
-
 void store(Oid table, const core::AlertRuleInfo &info, Jsonb *scope, const FieldChange (&changes)[kFields]) {
   pg::Statement statement(
       "INSERT INTO sync_guard.alert_settings AS a"
@@ -269,8 +262,8 @@ void store(Oid table, const core::AlertRuleInfo &info, Jsonb *scope, const Field
   statement.add(JSONBOID, JsonbPGetDatum(scope));
   for (int i = 0; i < kFields; ++i) statement.add(kFieldTypes[i], changes[i].value, !changes[i].given);
   for (const FieldChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
-  write(statement);
-  write(pg::Statement(
+  (void)pg::spi_execute_as_guard(statement);
+  (void)pg::spi_execute_as_guard(pg::Statement(
       "DELETE FROM sync_guard.alert_settings WHERE enabled IS NULL AND raise_above IS NULL AND clear_below IS NULL"
       " AND time_window IS NULL AND min_sample IS NULL"));
 }

@@ -124,12 +124,6 @@ const char *raised_detail(const Reading &reading, const core::AlertLimits &limit
 
 // ---- recording ----------------------------------------------------------------------------------------------------------
 
-void execute(const pg::Statement &statement) {
-  const pg::Identity before = pg::become_extension_owner();
-  (void)pg::spi_execute(statement);
-  pg::restore(before);
-}
-
 void announce(const char *relation, const core::AlertRuleInfo &info, const char *scope, const char *subject,
               bool raised, core::Micros at, double figure, double threshold, const char *detail) {
   announce_alert({raised, info.name, info.severity, relation, scope_of(scope), subject, at, figure, threshold,
@@ -148,7 +142,7 @@ void raise(const Guarded *g, const Reading &reading, const core::AlertLimits &li
   insert.add_text(reading.subject).add(TIMESTAMPTZOID, TimestampTzGetDatum(now));
   insert.add(FLOAT8OID, Float8GetDatum(reading.value.figure)).add(FLOAT8OID, Float8GetDatum(limits.raise_above));
   insert.add(INT8OID, Int64GetDatum(reading.value.sample.value_or(0)), !reading.value.sample).add_text(detail);
-  execute(insert);
+  (void)pg::spi_execute_as_guard(insert);
   announce(g == nullptr ? nullptr : g->name, info, reading.scope, reading.subject, true, now, reading.value.figure,
            limits.raise_above, detail);
 }
@@ -159,7 +153,7 @@ void clear(const char *relation, const Open &open, double figure, const char *de
       " WHERE id OPERATOR(pg_catalog.=) $1");
   update.add(INT8OID, Int64GetDatum(open.id)).add(TIMESTAMPTZOID, TimestampTzGetDatum(now));
   update.add(FLOAT8OID, Float8GetDatum(figure)).add_text(detail);
-  execute(update);
+  (void)pg::spi_execute_as_guard(update);
   const core::AlertRuleInfo *info = core::find_alert_rule(open.rule);
   if (info == nullptr) return;
   announce(relation, *info, open.scope, open.subject, false, now, figure, open.threshold, detail);
@@ -262,7 +256,7 @@ void purge_alerts(core::Micros before, Datum tables, bool all) {
       "DELETE FROM sync_guard.alert_log AS l WHERE l.cleared_at OPERATOR(pg_catalog.<) $1"
       " AND ($2 OR l.relation::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($3))");
   purge.add(TIMESTAMPTZOID, TimestampTzGetDatum(before)).add(BOOLOID, BoolGetDatum(all)).add(OIDARRAYOID, tables);
-  execute(purge);
+  (void)pg::spi_execute_as_guard(purge);
 }
 
 static Datum current_alerts(FunctionCallInfo fcinfo) {

@@ -106,13 +106,6 @@ void require_known_scope(const Guarded &g, const Request &request, const Suggest
                         quote_literal_cstr(g.name)));
 }
 
-Interval *as_interval(core::Micros span) {
-  auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
-  interval->day = static_cast<int32>(span / core::kDay);
-  interval->time = span % core::kDay;
-  return interval;
-}
-
 /// What a suggestion comes to; absent where it is not to be applied.
 std::optional<core::Micros> wanted(const Request &request, const SuggestedLimit &line) {
   if (!line.suggested || line.sample < request.min_sample || !request.limits[line.limit]) return std::nullopt;
@@ -132,11 +125,6 @@ struct Cut {
   }
 };
 
-const char *span_text(core::Micros span) {
-  auto *text = static_cast<char *>(palloc(48));
-  return core::describe_span(span, text, 48);
-}
-
 void warn_of_cut(const Guarded &g, const Cut &cut, core::Micros ceiling) {
   if (cut.count == 0) return;
   const SuggestedLimit &one = *cut.first;
@@ -147,7 +135,7 @@ void warn_of_cut(const Guarded &g, const Cut &cut, core::Micros ceiling) {
                     "%d limits of table %s are shorter than runs that were alive, by their ceiling", cut.count,
                     cut.count, g.name),
       errdetail("Of scope %s, %s %s is suggested, since a run that was alive needed %s; the ceiling is %s.", scope,
-                kLimitSpecs[one.limit].name, span_text(*one.suggested), span_text(*one.longest), span_text(ceiling)),
+                kLimitSpecs[one.limit].name, span_words(*one.suggested), span_words(*one.longest), span_words(ceiling)),
       errhint("Pass a longer ceiling, or set the limit back with sync_guard.set_limit()."));
 }
 
@@ -164,7 +152,7 @@ void apply(const Guarded &g, const Request &request, const SuggestedLimits &sugg
     if (!after || after == before) continue;
     LimitChange changes[kLimits];
     changes[line.limit].given = true;
-    changes[line.limit].value = IntervalPGetDatum(as_interval(*after));
+    changes[line.limit].value = IntervalPGetDatum(pg::interval_of(*after));
     write_limits(g, line.scope, line.whole_table, changes);
     if (line.whole_table) own.*kLimitSpecs[line.limit].value = after;
     stall = stall || line.limit == kMaxStall;

@@ -48,15 +48,6 @@ char *unlocked_sql(const char *condition) {
       condition);
 }
 
-/// Writes as the extension's owner. What was written is seen by whatever comes next, within the same statement too.
-uint64 write_row(const pg::Statement &statement) {
-  const pg::Identity before = pg::become_extension_owner();
-  const uint64 rows = pg::spi_execute(statement);
-  pg::restore(before);
-  CommandCounterIncrement();
-  return rows;
-}
-
 Datum interval_datum(core::Micros span) {
   auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
   interval->time = span;
@@ -221,7 +212,7 @@ int64 write_lease(const Guarded &g, const Lease &lease) {
   insert.add(NAMEOID, DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false))))
       .add(INT4OID, Int32GetDatum(MyProcPid));
   add_instant(&insert, MyStartTimestamp);
-  write_row(insert);
+  pg::spi_execute_as_guard(insert);
   return token;
 }
 
@@ -236,7 +227,7 @@ bool reattach_lease(const Lease &lease) {
   add_instant(&update, GetCurrentTimestamp());
   update.add(INT4OID, Int32GetDatum(MyProcPid));
   add_instant(&update, MyStartTimestamp);
-  return write_row(update) == 1;
+  return pg::spi_execute_as_guard(update) == 1;
 }
 
 void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
@@ -254,7 +245,7 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
   add_instant(&update, now);
   add_int64(&update, done);
   add_int64(&update, total);
-  write_row(update);
+  pg::spi_execute_as_guard(update);
 }
 
 void end_leases(const Guarded &g, Datum keys, const char *reason) {
@@ -266,7 +257,7 @@ void end_leases(const Guarded &g, Datum keys, const char *reason) {
   update.add_oid(g.table).add(TEXTARRAYOID, keys);
   add_instant(&update, GetCurrentTimestamp());
   update.add_text(reason);
-  write_row(update);
+  pg::spi_execute_as_guard(update);
 }
 
 int64 supersede_leases(const List *tables, const char *worker, const char *incarnation) {
@@ -279,7 +270,7 @@ int64 supersede_leases(const List *tables, const char *worker, const char *incar
                unlocked_sql(psprintf("%s AND l.superseded_at IS NULL", condition))));
   update.add_text(worker).add_text(incarnation).add(OIDARRAYOID, oids_of(tables));
   add_instant(&update, GetCurrentTimestamp());
-  write_row(update);
+  pg::spi_execute_as_guard(update);
 
   pg::Statement query(psprintf(
       "SELECT pg_catalog.count(*) FROM sync_guard.leases AS l WHERE %s AND l.superseded_at IS NOT NULL", condition));
@@ -300,7 +291,7 @@ void purge_leases(core::Micros before, Datum tables, bool all) {
                             " AND ($2 OR l.relation::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($3))")));
   add_instant(&purge, before);
   purge.add(BOOLOID, BoolGetDatum(all)).add(OIDARRAYOID, tables);
-  write_row(purge);
+  pg::spi_execute_as_guard(purge);
 }
 
 }  // namespace esg

@@ -17,13 +17,6 @@
 namespace esg {
 namespace {
 
-void write(const pg::Statement &statement) {
-  const pg::Identity identity = pg::become_extension_owner();
-  (void)pg::spi_execute(statement);
-  pg::restore(identity);
-  CommandCounterIncrement();
-}
-
 const char *text_argument(FunctionCallInfo fcinfo, int number, const char *name) {
   if (PG_ARGISNULL(number))
     ereport(ERROR, errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name));
@@ -79,7 +72,7 @@ void set_own_limits(Oid table, const LimitChange (&changes)[kLimits]) {
   statement.add(REGCLASSOID, ObjectIdGetDatum(table));
   for (const LimitChange &change : changes) statement.add(INTERVALOID, change.value, !change.given);
   for (const LimitChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
-  write(statement);
+  (void)pg::spi_execute_as_guard(statement);
 }
 
 /// A scope's limits: a reset leaves the limit to less specific scopes; a line that sets none goes away.
@@ -93,12 +86,12 @@ void set_scope_limits(Oid table, Jsonb *scope, const LimitChange (&changes)[kLim
   statement.add(REGCLASSOID, ObjectIdGetDatum(table)).add(JSONBOID, JsonbPGetDatum(scope));
   for (const LimitChange &change : changes) statement.add(INTERVALOID, change.value, !change.given);
   for (const LimitChange &change : changes) statement.add(BOOLOID, BoolGetDatum(change.reset));
-  write(statement);
+  (void)pg::spi_execute_as_guard(statement);
   pg::Statement empty(
       "DELETE FROM sync_guard.scope_limits WHERE relation OPERATOR(pg_catalog.=) $1 AND max_silence IS NULL"
       " AND max_age IS NULL AND max_stall IS NULL");
   empty.add(REGCLASSOID, ObjectIdGetDatum(table));
-  write(empty);
+  (void)pg::spi_execute_as_guard(empty);
 }
 
 /// A status that an allowed transition names must be one that the table can hold.
@@ -119,7 +112,7 @@ void require_possible(const Guarded &g, const char *status) {
 void set_pause(Oid table, TimestampTz until, bool paused) {
   pg::Statement statement("UPDATE sync_guard.settings SET paused_until = $2 WHERE relation OPERATOR(pg_catalog.=) $1");
   statement.add(REGCLASSOID, ObjectIdGetDatum(table)).add(TIMESTAMPTZOID, TimestampTzGetDatum(until), !paused);
-  write(statement);
+  (void)pg::spi_execute_as_guard(statement);
 }
 
 }  // namespace
@@ -184,7 +177,7 @@ static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
   const bool closes_the_way =
       !PG_ARGISNULL(3) && !PG_GETARG_BOOL(3) && g.is_live(from) && !g.is_live(to) && g.is_end(to);
   const int level = limit_row_locks(kDefaultPatience);
-  write(statement);
+  (void)pg::spi_execute_as_guard(statement);
   AtEOXact_GUC(false, level);
   if (closes_the_way)
     ereport(

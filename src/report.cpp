@@ -100,16 +100,8 @@ void write_sections(HtmlReport &report) {
 
 }  // namespace
 
-const Guarded *report_table(const HtmlReport &report, Oid relation) {
-  ListCell *cell;
-  foreach (cell, report.tables)
-    if (static_cast<const Guarded *>(lfirst(cell))->table == relation)
-      return static_cast<const Guarded *>(lfirst(cell));
-  return nullptr;
-}
-
 void put_place(HtmlReport &report, Oid relation, const char *scope) {
-  const Guarded *g = report_table(report, relation);
+  const Guarded *g = table_of(report.tables, relation);
   const bool scoped = scope != nullptr && strcmp(scope, "{}") != 0;
   if (scoped) put_text(report.page, scope_label(g, scope), 100);
   // With one table, every scope is one of its.

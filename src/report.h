@@ -45,9 +45,6 @@ void report_section(HtmlReport &report, const char *id, const char *title, const
   section_end(report.page);
 }
 
-/// The table of the report with this Oid; null where it is none.
-const Guarded *report_table(const HtmlReport &report, Oid relation);
-
 /// A table's name and a scope of it in words, as two lines of one cell. Either may be missing.
 void put_place(HtmlReport &report, Oid relation, const char *scope);
 

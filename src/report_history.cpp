@@ -12,14 +12,6 @@
 namespace esg {
 namespace {
 
-const Guarded *table_of(List *tables, Oid relation) {
-  ListCell *cell;
-  foreach (cell, tables)
-    if (static_cast<const Guarded *>(lfirst(cell))->table == relation)
-      return static_cast<const Guarded *>(lfirst(cell));
-  return nullptr;
-}
-
 const char *or_empty(const char *text) { return text == nullptr ? "" : text; }
 
 PastRun *append(History *history) {
@@ -317,6 +309,14 @@ void make_lanes(History *history) {
 }
 
 }  // namespace
+
+const Guarded *table_of(const List *tables, Oid relation) {
+  const ListCell *cell;
+  foreach (cell, tables)
+    if (static_cast<const Guarded *>(lfirst(cell))->table == relation)
+      return static_cast<const Guarded *>(lfirst(cell));
+  return nullptr;
+}
 
 bool tells_what(const Guarded &g, const Column &column) {
   if (column.type != TEXTOID && column.type != VARCHAROID && !type_is_enum(column.type)) return false;

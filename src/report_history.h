@@ -77,6 +77,9 @@ constexpr int kMaxRunsRead = 100000;
 /// Reads the window of `page` into the current memory context.
 void read_history(const Page &page, List *tables, History *history);
 
+/// The table with this Oid among a List of const Guarded*; null where it is none of them.
+const Guarded *table_of(const List *tables, Oid relation);
+
 /// A summary column that tells people what a run is: a text that is none of the columns shown elsewhere.
 bool tells_what(const Guarded &g, const Column &column);
 

@@ -221,7 +221,7 @@ void report_summary(HtmlReport &report) {
   put(page, "<header>\n<h1>Sync report");
   if (OidIsValid(report.relation)) {
     put(page, ": ");
-    put_text(page, report_table(report, report.relation)->name, 130);
+    put_text(page, table_of(report.tables, report.relation)->name, 130);
   }
   put(page, "</h1>\n<p class=\"quiet\">Database ");
   put_text(page, get_database_name(MyDatabaseId), 70);

@@ -179,7 +179,7 @@ void put_past_alert(HtmlReport &report, const Heads &heads, uint64 row) {
   name_cell(page, heads, 0, text_at(row, 1));
   cell_begin(page, heads, 1, "place");
   const Oid relation = oid_at(row, 2);
-  if (report_table(report, relation) != nullptr) put_place(report, relation, text_at(row, 4));
+  if (table_of(report.tables, relation) != nullptr) put_place(report, relation, text_at(row, 4));
   else put_text(page, text_at(row, 3), 130);
   put_text(page, text_at(row, 5), 100);
   cell_end(page);

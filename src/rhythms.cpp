@@ -7,6 +7,7 @@
 #include "core/rhythm.h"
 #include "indexes.h"
 #include "pg/identity.h"
+#include "pg/rows.h"
 #include "pg/spi.h"
 #include "result_values.h"
 
@@ -186,11 +187,7 @@ int by_time(const void *a, const void *b) {
 
 void set_span(Columns *columns, int which, const std::optional<core::Micros> &span) {
   columns->no_spans[which][columns->count] = !span;
-  if (!span) return;
-  auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
-  interval->day = static_cast<int32>(*span / core::kDay);
-  interval->time = *span % core::kDay;
-  columns->spans[which][columns->count] = IntervalPGetDatum(interval);
+  if (span) columns->spans[which][columns->count] = IntervalPGetDatum(pg::interval_of(*span));
 }
 
 /// Adds the line of `count` completions, sorted by time. `buffer` has room for as many spans.

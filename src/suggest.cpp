@@ -20,7 +20,7 @@ namespace {
 /// A stretch of runs and of deaths that share a scope.
 struct Stretch {
   const char *scope;
-  const PastRun *runs;
+  const LivedRun *runs;
   int run_count;
   const PastDeath *deaths;
   int death_count;
@@ -123,7 +123,7 @@ void suggest_for_table(const Stretch &all, bool hidden, const Buffers &buffers,
 int count_scopes(const LimitHistory &history) {
   int scopes = 0;
   for (int i = 0; i < history.run_count; ++i)
-    if (i == 0 || by_scope<PastRun>(&history.runs[i - 1], &history.runs[i]) != 0) ++scopes;
+    if (i == 0 || by_scope<LivedRun>(&history.runs[i - 1], &history.runs[i]) != 0) ++scopes;
   return scopes;
 }
 
@@ -217,7 +217,7 @@ std::optional<core::Micros> limit_in_force(const Guarded &g, const core::Limits 
 
 SuggestedLimits suggest_limits(const Guarded &g, core::Micros now, core::Micros look_back, bool hidden) {
   const LimitHistory history = read_limit_history(g, back_from(now, look_back), now, hidden);
-  if (history.run_count > 0) qsort(history.runs, history.run_count, sizeof(PastRun), by_scope<PastRun>);
+  if (history.run_count > 0) qsort(history.runs, history.run_count, sizeof(LivedRun), by_scope<LivedRun>);
   if (history.death_count > 0) qsort(history.deaths, history.death_count, sizeof(PastDeath), by_scope<PastDeath>);
   const Buffers buffers{room_for<core::Micros>(history.run_count), room_for<core::Micros>(history.death_count),
                         room_for<core::Death>(history.death_count)};

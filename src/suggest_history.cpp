@@ -25,7 +25,7 @@ struct Gaps {
 /// A reaping that was a mistake, as the run that it was about.
 struct Mistake {
   const char *key;
-  PastRun run;
+  LivedRun run;
   bool in_rows;  ///< its row tells of it
 };
 
@@ -66,7 +66,7 @@ std::optional<core::Micros> seconds_at(uint64 row, int number, double unit = 1) 
 
 /// What was measured of a run, by limit. With an activity column, how long a run took says nothing about how long it was silent.
 void measure(const Guarded &g, const std::optional<core::Micros> &duration, const std::optional<core::Micros> &silence,
-             const std::optional<core::Micros> &stall, PastRun *run) {
+             const std::optional<core::Micros> &stall, LivedRun *run) {
   run->by_gaps = silence.has_value();
   run->measured[kMaxSilence] = silence || g.activity.exists() ? silence : duration;
   run->measured[kMaxAge] = duration;
@@ -139,7 +139,7 @@ enum ReapingColumn : int {
 
 /// For how long the run of a mistaken reaping is known to have been alive, as each limit's rule counts. Of verdicts that do not go by
 /// silence the signs of life after it are not known.
-PastRun run_of_mistake(const Guarded &g, uint64 row, const char *scope, const char *verdict) {
+LivedRun run_of_mistake(const Guarded &g, uint64 row, const char *scope, const char *verdict) {
   const core::Micros later = seconds_at(row, kLater).value_or(0);
   const auto lived = [later](const std::optional<core::Micros> &span) {
     return span ? std::optional<core::Micros>(*span + later) : std::nullopt;
@@ -148,7 +148,7 @@ PastRun run_of_mistake(const Guarded &g, uint64 row, const char *scope, const ch
     const bool same = verdict != nullptr && strcmp(verdict, core::verdict_name(rule)) == 0;
     return same ? lived(seconds_at(row, kMeasured)) : std::nullopt;
   };
-  PastRun run{};
+  LivedRun run{};
   run.scope = scope;
   measure(g, lived(seconds_at(row, kAge)), measured_by(core::Verdict::kSilent), measured_by(core::Verdict::kStalled),
           &run);
@@ -251,14 +251,14 @@ void read_rows(const Guarded &g, core::Micros since, core::Micros now, const ByK
   if (by.exists()) query.add(by.type, time_datum(by, since, g.zone)).add(by.type, time_datum(by, now, g.zone));
   pg::spi_begin();
   if (by.exists()) rows = pg::spi_run(query, pg::Access::kRead);
-  history->runs = room_for<PastRun>(context, rows + mistakes.count);
+  history->runs = room_for<LivedRun>(context, rows + mistakes.count);
   for (uint64 i = 0; i < rows; ++i) {
     CHECK_FOR_INTERRUPTS();
     const char *status = pg::spi_text(i, 1, CurrentMemoryContext);
     const char *key = pg::spi_text(i, 2, CurrentMemoryContext);
     if (status == nullptr || key == nullptr || !core::tells_success(status, g.failed)) continue;
     const Gaps *observed = gaps.find(key);
-    PastRun run{};
+    LivedRun run{};
     measure(g, duration_at(g, i, now), observed == nullptr ? std::nullopt : observed->silence,
             observed == nullptr ? std::nullopt : observed->stall, &run);
     if (Mistake *mistake = mistakes.find(key)) mistake->in_rows = true;

@@ -12,7 +12,7 @@ namespace esg {
 constexpr int kMostPastRuns = 100'000;
 
 /// A run that ended well, or that was reaped and turned out to be alive.
-struct PastRun {
+struct LivedRun {
   const char *scope;  ///< as jsonb prints it; "{}" where the table has none
   std::optional<core::Micros> measured[kLimits];
   bool by_gaps;  ///< its silence is the longest gap between its signs of life, not the time it took
@@ -26,7 +26,7 @@ struct PastDeath {
 };
 
 struct LimitHistory {
-  PastRun *runs = nullptr;
+  LivedRun *runs = nullptr;
   int run_count = 0;
   PastDeath *deaths = nullptr;
   int death_count = 0;

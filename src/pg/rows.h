@@ -5,6 +5,14 @@
 
 namespace esg::pg {
 
+/// A span as an interval of days and hours, as the difference of two timestamps is.
+inline Interval *interval_of(core::Micros span) {
+  auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
+  interval->day = static_cast<int32>(span / core::kDay);
+  interval->time = span % core::kDay;
+  return interval;
+}
+
 /// The result of a set-returning function; plain, lives on the function's stack. Values are copied at put().
 class Rows {
  public:
@@ -31,13 +39,8 @@ class Rows {
   Rows &add_instant(const std::optional<core::Micros> &value) {
     return value ? add(TimestampTzGetDatum(*value)) : add_null();
   }
-  /// A span as an interval of days and hours, as the difference of two timestamps is.
   Rows &add_span(const std::optional<core::Micros> &value) {
-    if (!value) return add_null();
-    auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
-    interval->day = static_cast<int32>(*value / core::kDay);
-    interval->time = *value % core::kDay;
-    return add(IntervalPGetDatum(interval));
+    return value ? add(IntervalPGetDatum(interval_of(*value))) : add_null();
   }
 
   /// Ends the row.

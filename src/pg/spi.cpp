@@ -2,6 +2,8 @@
 
 #include "pg/spi.h"
 
+#include "pg/identity.h"
+
 namespace esg::pg {
 
 void spi_begin() {
@@ -31,6 +33,14 @@ uint64 spi_execute(const Statement &statement) {
   spi_begin();
   const uint64 rows = spi_run(statement, Access::kWrite);
   spi_end();
+  return rows;
+}
+
+uint64 spi_execute_as_guard(const Statement &statement) {
+  const Identity before = become_extension_owner();
+  const uint64 rows = spi_execute(statement);
+  restore(before);
+  CommandCounterIncrement();
   return rows;
 }
 

@@ -47,6 +47,10 @@ void spi_end();
 /// Runs a statement that returns nothing of interest, in a connection of its own. Returns the number of rows.
 uint64 spi_execute(const Statement &statement);
 
+/// Writes the guard's own tables, as the extension's owner. What was written is seen by whatever comes next, within the same
+/// statement too. Returns the number of rows.
+uint64 spi_execute_as_guard(const Statement &statement);
+
 /// A utility statement (DDL), in a connection of its own.
 void spi_utility(const char *sql);
 
