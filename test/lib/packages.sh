@@ -1,12 +1,8 @@
 # shellcheck shell=bash
 # Installs what is missing from Debian's own packages, and only then.
 
-# The programs that the suites and the demo need, beside the server's own.
-BUILD_PACKAGES="g++ make"
-UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
-TAP_PACKAGES="chromium chromium-driver fonts-dejavu-core iproute2 libipc-run-perl perl pgbouncer procps prometheus
-    prometheus-postgres-exporter python3-asyncpg python3-celery python3-greenlet python3-jsonschema python3-psycopg2
-    python3-selenium python3-sqlalchemy"
+# What every build needs.
+COMPILER_PACKAGES="g++ make"
 
 # server_packages MAJOR
 server_packages() {

@@ -28,24 +28,19 @@ expect_some() {
     [ $(($(count passed "$1") + $(count failed "$1"))) -gt 0 ] || fail "$1" "ran no test at all"
 }
 
-# What one test case is, in each suite.
+# What one test case is, in a suite; parts of another PostgreSQL are named VERSION/SUITE.
 unit_of() {
-    case $1 in
-    build) echo builds ;;
-    package) echo checks ;;
-    unit) echo "GoogleTest cases" ;;
-    regress) echo "files in test/sql" ;;
-    isolation) echo "specs in test/specs" ;;
-    tap) echo "TAP assertions" ;;
-    esac
+    local counted=${1##*/}
+    counted=${counted^^}_COUNTED
+    echo "${!counted:-}"
 }
 
 # The table, the failures by name, and the one line at the end.
 summary() {
     local suite
-    printf '\n%-10s %7s %7s   %s\n' suite passed failed "counted are"
+    printf '\n%-14s %7s %7s   %s\n' suite passed failed "counted are"
     for suite in $(cut -f 2 "$WORK/results" | awk '!seen[$0]++'); do
-        printf '%-10s %7d %7d   %s\n' "$suite" "$(count passed "$suite")" "$(count failed "$suite")" "$(unit_of "$suite")"
+        printf '%-14s %7d %7d   %s\n' "$suite" "$(count passed "$suite")" "$(count failed "$suite")" "$(unit_of "$suite")"
     done
     awk -F '\t' '$1 == "failed" { printf "FAILED %s: %s\n", $2, $3 }' "$WORK/results"
     printf '\n%d passed, %d failed\n' "$(count passed)" "$(count failed)"

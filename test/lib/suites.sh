@@ -3,8 +3,11 @@
 # SOURCE is the copy of the tree that the server's user builds and tests in.
 
 # ---- build ------------------------------------------------------------------
+BUILD_PACKAGES="clang cmake"
+BUILD_COUNTED="builds"
+
 # The build that everything else uses. Without it the suites cannot run.
-suite_build() {
+build_module() {
     BUILD_FOLDER=$SOURCE
     step_hint() { build_hint; }
     # As Debian's users get it, with bitcode for the JIT; a run of single suites
@@ -29,7 +32,7 @@ fail_build() {
 }
 
 # The other ways to build, which only have to compile and link.
-suite_other_builds() {
+suite_build() {
     BUILD_FOLDER=$WORK/other_build
     try_build "clang++ with bitcode" build "$BUILD_FOLDER" CXX=clang++
     try_build "without bitcode" build "$BUILD_FOLDER" CXX=g++ with_llvm=no
@@ -56,24 +59,26 @@ try_build() {
     rm -rf "$BUILD_FOLDER"
 }
 
-# ---- package ----------------------------------------------------------------
+# ---- static -----------------------------------------------------------------
+STATIC_COUNTED="checks"
+
 # What must agree with each other in the tree and the module.
-suite_package() {
+suite_static() {
     say "Checking what must agree in the tree and the module"
     cd "$SOURCE"
-    check package "META.json tells the control file's version" versions_agree
-    check package "test/schedule lists every file in test/sql" \
+    check static "META.json tells the control file's version" versions_agree
+    check static "test/schedule lists every file in test/sql" \
         lists_agree test/schedule test/sql .sql expected
-    check package "test/isolation_schedule lists every spec" \
+    check static "test/isolation_schedule lists every spec" \
         lists_agree test/isolation_schedule test/specs .spec test/expected
-    check package "only src/pg/prelude.h includes postgres.h" only_in 'src/pg/prelude\.h' 'include *[<"]postgres\.h'
-    check package "only src/pg/prelude.h and compat.h ask for the server's version" \
+    check static "only src/pg/prelude.h includes postgres.h" only_in 'src/pg/prelude\.h' 'include *[<"]postgres\.h'
+    check static "only src/pg/prelude.h and compat.h ask for the server's version" \
         only_in 'src/pg/(prelude|compat)\.h' 'PG_VERSION_NUM'
     if [ -n "$BUILT" ]; then
-        check package "the module exports what src/exports.txt lists" exports_agree
-        check package "the module is linked with full RELRO" fully_relro
+        check static "the module exports what src/exports.txt lists" exports_agree
+        check static "the module is linked with full RELRO" fully_relro
     else
-        fail package "no module was built"
+        fail static "no module was built"
     fi
     cd "$PROJECT"
 }
@@ -127,6 +132,9 @@ fully_relro() {
 }
 
 # ---- unit -------------------------------------------------------------------
+UNIT_PACKAGES="g++ cmake make libgtest-dev libgmock-dev"
+UNIT_COUNTED="GoogleTest cases"
+
 # The core alone: no server, no server headers; under the sanitizers.
 suite_unit() {
     local log=$WORK/log/unit.log
@@ -157,6 +165,9 @@ count_ctest() {
 }
 
 # ---- pg_regress and the isolation tester --------------------------------------
+REGRESS_COUNTED="files in test/sql"
+ISOLATION_COUNTED="specs in test/specs"
+
 # One server for both, as a user has it: pg_cron preloaded, we are not. Its time
 # zone is not UTC, so that a time taken in the wrong zone shows.
 regress_server() {
@@ -255,6 +266,11 @@ count_regress() {
 }
 
 # ---- TAP --------------------------------------------------------------------
+TAP_PACKAGES="chromium chromium-driver fonts-dejavu-core iproute2 libipc-run-perl perl pgbouncer procps prometheus
+    prometheus-postgres-exporter python3-asyncpg python3-celery python3-greenlet python3-jsonschema python3-psycopg2
+    python3-selenium python3-sqlalchemy"
+TAP_COUNTED="TAP assertions"
+
 suite_tap() {
     local log=$WORK/log/tap.log status=0
     # shellcheck disable=SC2317
