@@ -4,6 +4,8 @@
 #   make PG_CONFIG=... CXX=clang++  another server, another compiler
 #   make with_llvm=no               without the bitcode for the JIT
 #   make WERROR=                    warnings stay warnings (for packagers)
+#   make ASSERTIONS=yes             with assertions, as the tests have it; the server may be without
+#   make SANITIZE=address,undefined the module alone under sanitizers; the server must preload their libraries
 #   make installcheck               pg_regress, isolation and TAP on a running server
 #   make exports                    rewrites src/exports.txt after a change of the SQL functions
 #
@@ -27,23 +29,29 @@ SHLIB_EXPORTS = src/exports.txt
 # PGXS links with the C compiler. The rest is full RELRO, which a server built
 # without hardening flags would not ask for.
 FULL_RELRO  = -Wl,-z,relro -Wl,-z,now
-SHLIB_LINK  = -lstdc++ $(if $(filter linux,$(PORTNAME)),$(FULL_RELRO))
+SHLIB_LINK  = -lstdc++ $(if $(filter linux,$(PORTNAME)),$(FULL_RELRO)) $(SANITIZE:%=-fsanitize=%)
 
 WERROR     ?= -Werror
-CXX_RULES   = -std=c++17 -Wall -Wextra -Wshadow -Wno-register $(WERROR)
+SANITIZED   = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -fno-wrapv -O1
+CXX_RULES   = -std=c++17 -Wall -Wextra -Wshadow -Wno-register $(WERROR) $(if $(SANITIZE),$(SANITIZED))
 PG_CXXFLAGS = $(CXX_RULES)
 
 # src/ is the root of our includes. The server's headers are system headers to
 # us: their warnings are not ours. (Both folders, so that their order stays.)
 PG_CPPFLAGS = -Isrc -DEMAG_SYNC_GUARD_VERSION='"$(EXTVERSION)"' \
-              -isystem $(includedir_server) -isystem $(includedir_internal)
+              -isystem $(includedir_server) -isystem $(includedir_internal) \
+              $(if $(ASSERTIONS),-DUSE_ASSERT_CHECKING=1) \
+              $(if $(SANITIZE),-D_GLIBCXX_ASSERTIONS -D_GLIBCXX_SANITIZE_VECTOR=1)
 
 # ---- the install script -----------------------------------------------------
-# sql/parts is the living source, put together in the order of the names.
+# sql/parts is the living source of the current version's, put together in the
+# order of the names. Those of released versions are frozen, and so are the
+# upgrade scripts that end at one: all are installed, and none is ever edited.
 SQL_PARTS  := $(sort $(wildcard sql/parts/*.sql))
-SQL_SCRIPT  = sql/$(EXTENSION)--$(EXTVERSION).sql
+SQL_SCRIPT := sql/$(EXTENSION)--$(EXTVERSION).sql
+SQL_OTHERS := $(sort $(filter-out $(SQL_SCRIPT),$(wildcard sql/$(EXTENSION)--*.sql)))
 DATA_built  = $(SQL_SCRIPT)
-DATA        = $(wildcard sql/$(EXTENSION)--*--*.sql)
+DATA        = $(SQL_OTHERS)
 
 # ---- tests ------------------------------------------------------------------
 # pg_regress takes test/sql and expected/, the isolation tester test/specs and
@@ -91,13 +99,14 @@ $(SQL_SCRIPT): $(SQL_PARTS) Makefile $(EXTENSION).control
 
 # ---- the list of exported symbols -------------------------------------------
 # A function that SQL names but the list lacks would be missed at CREATE
-# EXTENSION only; this says so at once.
+# EXTENSION only; this says so at once. What a released version's script names
+# stays exported: a database that was not upgraded yet calls it.
 $(shlib): src/exports.checked
 
-src/exports.checked: src/exports.txt src/exports.sh $(SQL_PARTS)
-	sh src/exports.sh check src/exports.txt $(SQL_PARTS)
+src/exports.checked: src/exports.txt src/exports.sh $(SQL_PARTS) $(SQL_OTHERS)
+	sh src/exports.sh check src/exports.txt $(SQL_PARTS) $(SQL_OTHERS)
 	touch $@
 
 .PHONY: exports
 exports:
-	sh src/exports.sh write src/exports.txt $(SQL_PARTS)
+	sh src/exports.sh write src/exports.txt $(SQL_PARTS) $(SQL_OTHERS)

@@ -16,7 +16,7 @@ trap '' PIPE
 ASKED=0
 ask() {
     local line
-    ANSWER= ASKED=$((ASKED + 1))
+    ANSWER="" ASKED=$((ASKED + 1))
     { printf '\\echo begin %d\n%s\n\\echo end %d\n' "$ASKED" "$1" "$ASKED" >&"$TO_SESSION"; } 2>/dev/null
     while { IFS= read -r line <&"$FROM_SESSION"; } 2>/dev/null; do
         case $line in

@@ -4,6 +4,7 @@
 
 #include "adopt.h"
 
+#include "fault.h"
 #include "guarding.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
@@ -49,10 +50,13 @@ void guard(FunctionCallInfo fcinfo, Oid table, const Patience &patience) {
   check_choice(subject, choice);
   pg::restore(identity);
   store_choice(subject, choice);
+  ESG_FAULT_POINT("adopt.settings_stored");
   const Guarded &g = guarded_or_error(table);
   prove_closing(g);
+  ESG_FAULT_POINT("adopt.proved");
   report(g, choice);
   (void)make_triggers(g, false, patience);
+  ESG_FAULT_POINT("adopt.triggers_made");
   warn_of_trigger_problems(g);
   report_done(g, choice.adopted);
   relation_close(relation, NoLock);

@@ -71,8 +71,8 @@ void collect(Node *node, List **strings) {
   if (value->constisnull) return;
   const Oid element = get_element_type(value->consttype);
   Oid output;
-  bool varlena;
-  getTypeOutputInfo(OidIsValid(element) ? element : value->consttype, &output, &varlena);
+  bool is_varlena;
+  getTypeOutputInfo(OidIsValid(element) ? element : value->consttype, &output, &is_varlena);
   if (!OidIsValid(element)) {
     *strings = lappend(*strings, OidOutputFunctionCall(output, value->constvalue));
     return;

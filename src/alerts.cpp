@@ -8,6 +8,7 @@
 
 #include "alert_readings.h"
 #include "announce.h"
+#include "fault.h"
 #include "monitor.h"
 #include "pg/rows.h"
 #include "texts.h"
@@ -243,11 +244,13 @@ void record_alerts(const Guarded &g, const core::Question &question) {
   const pg::Identity before = read_as_owner(g);
   const Evaluation evaluation = evaluate(g, question, true);
   pg::restore(before);
+  ESG_FAULT_POINT("alerts.evaluated");
   record(evaluation, question.now);
 }
 
 void record_server_alerts(const core::Question &question) {
   record(evaluate_server(question), question.now);
+  ESG_FAULT_POINT("alerts.server_recorded");
   clear_orphans(question.now);
 }
 

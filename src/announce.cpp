@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "fault.h"
 #include "load.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
@@ -249,6 +250,7 @@ bool send_batch() {
   int sent = 0;
   while (sent < waiting.count && may_send(in_use)) send(waiting.payloads[sent++]);
   if (sent == 0) return false;
+  ESG_FAULT_POINT("announce.outbox_sent");
   pg::Statement forget("DELETE FROM sync_guard.outbox AS o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)");
   forget.add(INT8ARRAYOID,
              PointerGetDatum(construct_array(waiting.ids, sent, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
@@ -279,6 +281,7 @@ void announce_reaped(const Entry &entry, const Line *lines, int count) {
   attempt([&] {
     auto **payloads = static_cast<const char **>(palloc(sizeof(char *) * count));
     for (int i = 0; i < count; ++i) payloads[i] = reaping_payload(entry, lines[i]);
+    ESG_FAULT_POINT("announce.payloads_made");
     deliver(payloads, count, at_once);
   });
 }

@@ -4,6 +4,7 @@
 
 #include "errors.h"
 #include "exclusive.h"
+#include "fault.h"
 #include "load.h"
 #include "pg/boundary.h"
 #include "server_life.h"
@@ -49,9 +50,21 @@ bool bind_here(const Guarded &g, const RunId &id, int64 token) {
   return true;
 }
 
+/// Whether the run is dead by now, by the evidence that was read; the fence of who asks does not speak for it.
+bool is_dead(const Run &run) {
+  core::Evidence evidence = run.evidence;
+  if (run.fence_pid == MyProcPid) evidence.fenced_since = std::nullopt;
+  return core::judge(evidence, run.limits, question_now()).dead();
+}
+
 /// Whether a run that was dead may live again: in an exclusive scope another one may have taken its place.
 bool may_come_back(const Guarded &g, const Run &run) {
-  if (!run.judgement.dead() || !guard_enabled() || !g.excludes(run.status)) return true;
+  const bool passed_over = run.memory != nullptr && run.memory->passed_over;
+  if (!is_dead(run) && !passed_over) return true;
+  if (!guard_enabled() || !g.excludes(run.status)) {
+    if (passed_over) track_scope_claimed(g.table, run.key);
+    return true;
+  }
   ErrorData *error = pg::try_in_subtransaction([&] { claim_scope(g, run.key, run.scope); });
   if (error != nullptr && error->sqlerrcode != kScopeRunning) ReThrowError(error);
   return error == nullptr;
@@ -98,11 +111,13 @@ int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const 
               errmsg("the lease of run %s of table %s is locked by another transaction", facts.key, g.name),
               errhint("Try again when that transaction has ended."));
   }
+  ESG_FAULT_POINT("attach.lease_written");
   const RunId id = run_id(g.table, facts.key);
   const bool of_this_xact = held == nullptr || held->by_this_xact;
   const bool room = track_lease(g.table, facts,
                                 {lease.token, lease.bind_session ? Binding::kSession : Binding::kHeartbeat,
                                  lease.ttl.value_or(0), g.owner, of_this_xact});
+  ESG_FAULT_POINT("attach.entry_made");
   bool bound = false;
   if (lease.bind_session) {
     bound = room && bind_here(g, id, lease.token);
@@ -117,6 +132,7 @@ int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const 
   } else if (terms.bind_session) {
     notice_unbound("There is no shared memory: the library is not in shared_preload_libraries.");
   }
+  ESG_FAULT_POINT("attach.bound");
   if (!bound && holds_canary(lease.token)) unbind_session(lease.token);
   know_lease({lease.token, id, GetUserId(), bound});
   return lease.token;
@@ -134,13 +150,16 @@ bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total)
     const Tracked *entry = holding.run->memory;
     if (entry != nullptr && entry->token > lease.token) return true;
     if (!may_come_back(g, *holding.run)) return false;
+    ESG_FAULT_POINT("heartbeat.scope_claimed");
     const int64 ttl = bound ? lease.ttl.value_or(0) : lease.ttl.value_or(kDefaultTtl);
     if (track_lease(g.table, facts_of(*holding.run),
                     {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner, lease.by_this_xact}))
       beat = track_beat(id, lease.token, done, total, &bound_elsewhere);
+    ESG_FAULT_POINT("heartbeat.beat_noted");
   }
   if (beat == Beat::kClosed) return false;
   if (beat == Beat::kNotHere && !XactReadOnly) write_beat(lease, done, total);
+  ESG_FAULT_POINT("heartbeat.told");
   if (bound_elsewhere && !canary_is_held(lease.token))
     track_downgrade(id, lease.token, lease.ttl.value_or(kDefaultTtl));
   if (bound) refresh_session();

@@ -198,6 +198,7 @@ void lock_scope(const Claim &claim) {
     if (product > kMaxAtoms)
       ereport(ERROR, errcode(kBadOption),
               errmsg("a scope of table %s stands for more than %d others", g.name, kMaxAtoms),
+              errdetail("Each value of the scope counts with those that overlap it, in all combinations."),
               errhint("Shorten scope_overlaps."));
   }
   lock_atoms(claim, atoms, 0, hash_combine64(g.table, 0));
@@ -269,7 +270,8 @@ void refuse_second(const Claim &claim, const Run &holder) {
           errhint("%s", hint_for_holder(holder)));
 }
 
-/// The first live run of the scope other than the one that claims it; null where there is none. Reads as the table's owner.
+/// The first live run of the scope other than the one that claims it; null where there is none. Reads as the table's owner. The
+/// dead ones before it are passed over: they get no more signs of life before they have claimed the scope themselves.
 const Run *find_holder(const Claim &claim) {
   const pg::Identity before = read_as_owner(claim.g);
   RunFilter filter;
@@ -283,7 +285,10 @@ const Run *find_holder(const Claim &claim) {
   for (int i = 0; i < runs.count; ++i) {
     const Run &run = runs.items[i];
     if (run.uncommitted && is_own(*run.memory)) continue;
-    if (strcmp(run.key, claim.key) != 0 && !run.judgement.dead()) return &run;
+    if (strcmp(run.key, claim.key) == 0) continue;
+    const bool passed_over =
+        claim.g.mode == Mode::kGuard && run.judgement.dead() && track_passing_over(claim.g.table, run.key, run.memory);
+    if (!passed_over && (claim.g.mode == Mode::kGuard || !run.judgement.dead())) return &run;
   }
   return nullptr;
 }
@@ -325,7 +330,8 @@ void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
             errhint("The view sync_guard.guard_health says what to do."));
     return;
   }
-  if (holder != nullptr) refuse_second(claim, *holder);
+  if (holder != nullptr) return refuse_second(claim, *holder);
+  track_scope_claimed(g.table, key);
 }
 
 }  // namespace esg

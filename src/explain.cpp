@@ -3,6 +3,7 @@
 
 #include "closing.h"
 #include "errors.h"
+#include "fault.h"
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -109,12 +110,14 @@ static Datum overturn_reap(FunctionCallInfo fcinfo) {
   const char *key = key_argument(fcinfo, 1);
   if (PG_ARGISNULL(2))
     ereport(ERROR, errcode(kBadOption), errmsg("status must not be NULL"),
+            errdetail("The run gets it instead of \"%s\".", g.failed),
             errhint("Give the status that the run should have had, for example 'completed'."));
   const char *status = text_to_cstring(PG_GETARG_TEXT_PP(2));
   PreventCommandIfReadOnly("overturn_reap()");
   if (!may_reap(g)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(g.table));
   if (strcmp(status, g.failed) == 0)
     ereport(ERROR, errcode(kBadOption), errmsg("status \"%s\" is what the reaping wrote", status),
+            errdetail("The run would stay as it was closed."),
             errhint("Give the status that the run should have had, for example 'completed'."));
   const Run *run = find_run(g, key, question_now(), true);
   if (run == nullptr) {
@@ -144,6 +147,7 @@ static Datum overturn_reap(FunctionCallInfo fcinfo) {
   begin_overturning();
   const pg::Identity before = work_as(g, pg::Access::kWrite);
   const uint64 updated = pg::spi_execute(update);
+  ESG_FAULT_POINT("overturn.row_written");
   pg::restore(before);
   AtEOXact_GUC(false, level);
   if (updated != 1)

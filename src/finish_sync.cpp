@@ -4,6 +4,7 @@
 
 #include "closing.h"
 #include "errors.h"
+#include "fault.h"
 #include "given_values.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -217,6 +218,7 @@ static Datum finish_sync(FunctionCallInfo fcinfo) {
   PreventCommandDuringRecovery("finish_sync()");
   (void)lease_for_caller(token);  // before the lock: who has no right to the run does not keep it from being reaped
   lock_token(token);
+  ESG_FAULT_POINT("finish_sync.locked");
   const Holding holding = holding_of(token);
   if (holding.stale != nullptr) {
     forget_lease(token);
@@ -231,6 +233,7 @@ static Datum finish_sync(FunctionCallInfo fcinfo) {
             errmsg("table %s has no column for the errors of run %s", g.name, holding.lease.key),
             errdetail("They were: %s", error_lines(errors)));
   const char *now_is = update_row(holding, given, status, errors);
+  ESG_FAULT_POINT("finish_sync.row_ended");
   if (now_is == nullptr) {
     const Holding again = holding_of(token);
     if (again.stale != nullptr) refuse_stale(again);
@@ -238,9 +241,12 @@ static Datum finish_sync(FunctionCallInfo fcinfo) {
   }
   if (g.is_live(now_is)) refuse_untouched(g, holding.lease.key);
   (void)track_end(g.table, holding.lease.key);  // the trigger has done so where the guard is enabled
+  ESG_FAULT_POINT("finish_sync.entry_closed");
   end_leases(g, pg::text_array(&holding.lease.key, 1), "finished");
+  ESG_FAULT_POINT("finish_sync.lease_ended");
   forget_lease(token);
   unbind_session(token);
+  ESG_FAULT_POINT("finish_sync.unbound");
   PG_RETURN_VOID();
 }
 

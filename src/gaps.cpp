@@ -3,6 +3,7 @@
 
 #include "gaps.h"
 
+#include "fault.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "run_table_memory.h"
@@ -165,8 +166,10 @@ void take_in_gaps(const Guarded &g) {
     });
     Notes notes = copy_notes(g.table);
     if (notes.count > 0) take_over(&notes, GetCurrentFullTransactionId());
+    ESG_FAULT_POINT("gaps.taken_over");
     if (notes.count > 0) write(g, notes);
     any = any || notes.count > 0;
+    ESG_FAULT_POINT("gaps.written");
     pfree(notes.items);
   }
   if (any) prune(g);

@@ -5,6 +5,7 @@
 #include "guarding.h"
 
 #include "errors.h"
+#include "fault.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 
@@ -314,6 +315,7 @@ int make_triggers(const Guarded &g, bool enable, const Patience &patience) {
     if (!make[i]) continue;
     run_as_owner(g.owner, create_statement(g, static_cast<Kind>(i)));
     record_dependency(g.table, kSpecs[i].name);
+    ESG_FAULT_POINT("guarding.trigger_made");
   }
   CommandCounterIncrement();
   return count;
@@ -334,6 +336,7 @@ int remove_triggers(Oid table) {
     const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
     ReleaseSysCache(tuple);
     run_as_owner(owner, psprintf("DROP TRIGGER %s ON %s", spec.name, qualified_name(table)));
+    ESG_FAULT_POINT("guarding.trigger_dropped");
     ++count;
   }
   return count;

@@ -131,9 +131,35 @@ void check_pause(const Guarded &g, const Report &report) {
               psprintf("SELECT sync_guard.resume_reaping(%s);", quote_literal_cstr(g.name)));
 }
 
+/// The table that bears this name, which is as `qualified_name` gives it; InvalidOid where there is none.
+Oid table_named(const char *name) {
+  List *parts = NIL;
+  if (!SplitIdentifierString(pstrdup(name), '.', &parts) || list_length(parts) != 2) return InvalidOid;
+  const Oid schema = get_namespace_oid(static_cast<const char *>(linitial(parts)), true);
+  if (!OidIsValid(schema)) return InvalidOid;
+  const Oid relation = get_relname_relid(static_cast<const char *>(lsecond(parts)), schema);
+  const char kind = OidIsValid(relation) ? get_rel_relkind(relation) : '\0';
+  return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE ? relation : InvalidOid;
+}
+
+/// A table renamed away, with another put in its place: the guard stays with the one that it knows, and writers are with
+/// the other.
+void check_name(const Guarded &g, const Report &report) {
+  if (strcmp(g.name, g.adopted_as) == 0) return;
+  const Oid other = table_named(g.adopted_as);
+  if (!OidIsValid(other) || other == g.table || guarded(other) != nullptr) return;
+  report.line(
+      kWarning, g.table, "name_taken_over",
+      psprintf("the table was adopted as %s, which is another table now and not guarded", g.adopted_as),
+      psprintf("Guard that one: SELECT sync_guard.guard_table(%s); or call guard_table() for this one again, if "
+               "it alone is meant.",
+               quote_literal_cstr(g.adopted_as)));
+}
+
 }  // namespace
 
 void check_table(const Guarded &g, bool hidden, const Report &report) {
+  check_name(g, report);
   if (g.broken != nullptr) {
     report.line(
         kError, g.table, "settings_do_not_fit", g.broken,

@@ -4,6 +4,7 @@
 
 #include "closing.h"
 #include "errors.h"
+#include "fault.h"
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -19,7 +20,7 @@ char *row_json(const RowEvent &event, HeapTuple tuple) {
 
 /// Whether the column's type takes a value: a domain may refuse it.
 bool takes(const Column &column, Datum value, bool is_null) {
-  if (column.declared_type == column.type || !DomainHasConstraints(column.declared_type)) return true;
+  if (column.declared_type == column.type || !pg::domain_has_constraints_compat(column.declared_type)) return true;
   const Oid domain = column.declared_type;
   return pg::try_in_subtransaction([value, is_null, domain] {
            domain_check(value, is_null, domain, nullptr, CurrentMemoryContext);
@@ -138,6 +139,7 @@ void note(const RowEvent &event, Event what, const Standing &standing, const cha
     line.wanted = row_json(event, event.after);
   }
   write_journal({&g, what, GetCurrentTimestamp(), "trigger", GetUserId()}, &line, 1);
+  ESG_FAULT_POINT("judge.noted");
 }
 
 HeapTuple late_finish(const RowEvent &event, const Standing &standing, const char *from, const char *to) {

@@ -5,6 +5,7 @@
 
 #include "attach.h"
 #include "errors.h"
+#include "fault.h"
 #include "pg/boundary.h"
 
 namespace esg {
@@ -31,6 +32,7 @@ std::optional<bool> beat_known(KnownLease *known, const int64 *done, const int64
 
 bool beat_by_row(int64 token, const int64 *done, const int64 *total) {
   const Holding holding = holding_of(token);
+  ESG_FAULT_POINT("heartbeat.row_asked");
   if (holding.stale == nullptr && sign_of_life(holding, done, total)) return true;
   forget_lease(token);
   return false;
@@ -79,6 +81,7 @@ static Datum fence(FunctionCallInfo fcinfo) {
             errhint("BEGIN; (the run's products) SELECT sync_guard.fence(token); COMMIT;"));
   (void)lease_for_caller(token);  // before the lock: who has no right to the run does not keep it from being reaped
   lock_token(token);
+  ESG_FAULT_POINT("fence.locked");
   Holding holding = holding_of(token);
   if (holding.stale == nullptr && !sign_of_life(holding, nullptr, nullptr)) holding.stale = "it has ended";
   if (holding.stale != nullptr) {
@@ -87,6 +90,7 @@ static Datum fence(FunctionCallInfo fcinfo) {
   }
   limit_idling(holding.lease.ttl.value_or(kDefaultTtl));
   track_fence(run_id(holding.lease.table, holding.lease.key), token);
+  ESG_FAULT_POINT("fence.noted");
   PG_RETURN_VOID();
 }
 

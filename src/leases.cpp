@@ -260,6 +260,20 @@ void end_leases(const Guarded &g, Datum keys, const char *reason) {
   pg::spi_execute_as_guard(update);
 }
 
+void settle_leases(const Guarded &g, Datum keys) {
+  pg::Statement update(psprintf(
+      "%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = CASE WHEN EXISTS (SELECT FROM"
+      " sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation AND j.run_key OPERATOR(pg_catalog.=)"
+      " l.run_key AND j.event OPERATOR(pg_catalog.=) 'reaped' AND j.at OPERATOR(pg_catalog.>=) l.taken_at)"
+      " THEN 'reaped' ELSE 'finished' END"
+      " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
+      unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND l.run_key OPERATOR(pg_catalog.=) ANY ($2)"
+                   " AND l.ended_at IS NULL")));
+  update.add_oid(g.table).add(TEXTARRAYOID, keys);
+  add_instant(&update, GetCurrentTimestamp());
+  pg::spi_execute_as_guard(update);
+}
+
 int64 supersede_leases(const List *tables, const char *worker, const char *incarnation) {
   const char *condition =
       "l.worker OPERATOR(pg_catalog.=) $1 AND l.ended_at IS NULL AND l.relation OPERATOR(pg_catalog.=) ANY ($3)"

@@ -60,6 +60,10 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total);
 /// Ends the open leases of these runs (text[]): reason "finished", "reaped", "deleted", "retried", "replaced".
 void end_leases(const Guarded &g, Datum keys, const char *reason);
 
+/// The same of leases that were locked when their runs ended, so that somebody else has to: "reaped" where the journal says so,
+/// else "finished".
+void settle_leases(const Guarded &g, Datum keys);
+
 /// Marks the open leases of `worker` under another incarnation as superseded, of the tables in `tables` (List of const
 /// Guarded*). Returns how many there are now.
 int64 supersede_leases(const List *tables, const char *worker, const char *incarnation);

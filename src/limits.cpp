@@ -36,9 +36,10 @@ void take_reset(FunctionCallInfo fcinfo, int number, LimitChange (&changes)[kLim
     const int limit = limit_named(name);
     if (limit == kLimits)
       ereport(ERROR, errcode(kBadOption), errmsg("there is no limit \"%s\" to reset", name),
-              errhint("The limits are max_silence, max_age and max_stall."));
+              errdetail("It is named in reset."), errhint("The limits are max_silence, max_age and max_stall."));
     if (changes[limit].given)
       ereport(ERROR, errcode(kBadOption), errmsg("limit %s is both given and named in reset", name),
+              errdetail("One says what it is to be, the other that it is to go back."),
               errhint("Do one or the other."));
     changes[limit].reset = true;
   }
@@ -58,7 +59,7 @@ void take_changes(FunctionCallInfo fcinfo, LimitChange (&changes)[kLimits]) {
   take_reset(fcinfo, 2 + kLimits, changes);
   for (const LimitChange &change : changes) any = any || change.given || change.reset;
   if (!any)
-    ereport(ERROR, errcode(kBadOption), errmsg("no limit is named"),
+    ereport(ERROR, errcode(kBadOption), errmsg("no limit is named"), errdetail("Nothing would change."),
             errhint("Give max_silence, max_age or max_stall, or name one of them in reset."));
 }
 
@@ -157,7 +158,7 @@ static Datum esg::allow_transition(FunctionCallInfo fcinfo) {
   const char *to = text_argument(fcinfo, 2, "to_status");
   if (strcmp(from, to) == 0)
     ereport(ERROR, errcode(kBadOption), errmsg("a status that stays the same is no transition"),
-            errhint("It is always allowed."));
+            errdetail("Both are \"%s\".", from), errhint("It is always allowed."));
   require_possible(g, from);
   require_possible(g, to);
   pg::Statement statement(PG_ARGISNULL(3)
@@ -194,6 +195,7 @@ static Datum esg::pause_reaping(FunctionCallInfo fcinfo) {
   const TimestampTz until = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
   if (until <= GetCurrentTimestamp())
     ereport(ERROR, errcode(kBadOption), errmsg("the end of the pause is not in the future"),
+            errdetail("Until then no run of table %s would be reaped.", g.name),
             errhint("Leave it out to pause until resume_reaping() is called."));
   const int level = limit_row_locks(kDefaultPatience);
   set_pause(g.table, until, true);

@@ -84,8 +84,9 @@ void add_lease(const Knowledge &knowledge, const Lease &lease, Run *run) {
 void add_fence(const Knowledge &knowledge, Run *run) {
   if (run->token == 0 || knowledge.standby) return;
   run->fence_pid = fence_holder(run->token);
-  if (run->fence_pid == 0) return;
   const Tracked *entry = run->memory;
+  // Another run may have its place: its end is not refused, but it lives no more.
+  if (run->fence_pid == 0 || (entry != nullptr && entry->passed_over)) return;
   const bool known = entry != nullptr && entry->fenced_at != 0 && entry->fence_pid == run->fence_pid;
   run->evidence.fenced_since = known ? knowledge.clock.instant(entry->fenced_at) : knowledge.clock.now;
 }
@@ -128,7 +129,7 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   // What an earlier run of this key has left open is none of this one's.
   if (entry != nullptr && entry->lease_known && entry->token == 0) lease = nullptr;
   evidence.started = run->started;
-  const bool leased = lease != nullptr || (from_memory && entry->token != 0);
+  const bool leased = lease != nullptr || (from_memory && entry != nullptr && entry->token != 0);
   // An activity in the future is no sign of life: it would hide that those of the lease have stopped.
   if (!leased || run->active <= knowledge.clock.now) evidence.last_sign = run->active;
   if (entry != nullptr) {
@@ -139,11 +140,12 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   }
   if (lease != nullptr) {
     add_lease(knowledge, *lease, run);
-  } else if (from_memory) {
+  } else if (from_memory && entry != nullptr) {
     run->token = entry->token;
     evidence.lease = lease_evidence(*entry);
   }
-  if (evidence.lease.session_ended && entry->ended_at != 0) run->died = knowledge.clock.instant(entry->ended_at);
+  if (evidence.lease.session_ended && entry != nullptr && entry->ended_at != 0)
+    run->died = knowledge.clock.instant(entry->ended_at);
   add_fence(knowledge, run);
   // Without memory nothing was lost at a start of the server but what a lease's worker had promised; nor was anything of a
   // table that has been guarded since then.

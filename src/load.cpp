@@ -2,6 +2,7 @@
 
 #include "load.h"
 
+#include "fault.h"
 #include "run_table.h"
 #include "server_life.h"
 #include "session.h"
@@ -85,6 +86,7 @@ void _PG_init(void) {
       &restart_grace_ms, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
   run_table_load();
   session_load();
+  ESG_LOAD_FAULTS();
   MarkGUCPrefixReserved("emag_sync_guard");
   settings_load();
   server_life_load();

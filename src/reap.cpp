@@ -8,6 +8,7 @@
 
 #include "announce.h"
 #include "errors.h"
+#include "fault.h"
 #include "journal.h"
 #include "leases.h"
 #include "load.h"
@@ -67,7 +68,8 @@ void settle(const Guarded &g, const Runs &live, const TrackedRuns &tracked, cons
     const RunId id = run_id(g.table, leases.items[i].key);
     if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr) keys[count++] = leases.items[i].key;
   }
-  if (count > 0) end_leases(g, pg::text_array(keys, count), "finished");
+  if (count > 0) settle_leases(g, pg::text_array(keys, count));
+  ESG_FAULT_POINT("reap.settled");
   hash_destroy(known);
 }
 
@@ -91,10 +93,12 @@ Runs candidates(const Guarded &g, const ReapCall &call, RunFilter filter) {
 void reap_table(const Guarded &g, const ReapCall &call, const RunFilter &filter, Tally *tally) {
   const bool observing = only_observed(g);
   if (!lock_for_reaping(g, observing ? AccessShareLock : RowExclusiveLock)) return;
+  ESG_FAULT_POINT("reap.table_locked");
   const MemoryContext context =
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
   const MemoryContext caller = MemoryContextSwitchTo(context);
   const Runs dead = candidates(g, call, filter);
+  ESG_FAULT_POINT("reap.candidates_found");
   if (observing) observe(g, call, dead, tally);
   else reap_dead(g, call, dead, tally);
   MemoryContextSwitchTo(caller);
@@ -202,7 +206,9 @@ int64 as_reaping(const Work &work) {
   volatile int64 reaped = 0;
   reaping = true;
   PG_TRY();
-  { reaped = work(); }
+  {
+    pg::without_exceptions([&] { reaped = work(); });
+  }
   PG_FINALLY();
   { reaping = false; }
   PG_END_TRY();

@@ -12,6 +12,7 @@
 #include "announce.h"
 
 #include "closing.h"
+#include "fault.h"
 #include "journal.h"
 #include "liveness.h"
 #include "locks.h"
@@ -107,6 +108,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
       .add(TEXTARRAYOID, pg::text_array(durations, count));
 
   end_leases_of(g, runs, count);
+  ESG_FAULT_POINT("reap.leases_ended");
   const pg::Identity before = work_as(g, pg::Access::kWrite);
   const MemoryContext context = CurrentMemoryContext;
   pg::spi_begin();
@@ -122,12 +124,15 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
   if (updated != static_cast<uint64>(count))
     ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
             errmsg("a trigger of table %s kept a run from being closed", g.name));
+  ESG_FAULT_POINT("reap.rows_closed");
 
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
   for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
   const Entry entry{&g, Event::kReaped, call.question.now, call.path, call.role};
   write_journal(entry, lines, count);
+  ESG_FAULT_POINT("reap.journal_written");
   announce_reaped(entry, lines, count);
+  ESG_FAULT_POINT("reap.announced");
 }
 
 int count_dead(const Runs &runs) {
@@ -148,6 +153,7 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
   pg::Identity before = work_as(g, pg::Access::kWrite);
   const Runs locked = read_runs(g, filter, call.question);
   pg::restore(before);
+  ESG_FAULT_POINT("reap.rows_locked");
 
   Outcome outcome;
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
@@ -155,6 +161,7 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
   for (int i = 0; i < locked.count; ++i)
     if (locked.items[i].judgement.dead() && keep_from_worker(g, locked.items[i], &fenced))
       dead[outcome.closed++] = &locked.items[i];
+  ESG_FAULT_POINT("reap.looked_again");
   if (locked.count < count) {
     // Some are not here: ended meanwhile, or locked by others. Those that still stand as dead are the locked ones.
     filter.lock = false;
@@ -280,6 +287,7 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
     close_or_halve(g, call, candidates + done, count, lock_keys, tally);
     MemoryContextSwitchTo(before);
     MemoryContextReset(batch_context);
+    ESG_FAULT_POINT("reap.between_batches");
     done += count;
   }
   if (tally->left > left_before)
@@ -292,6 +300,7 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
   if (!tally->hand_over) return;
   // What a stranger may not run in the owner's name, a worker of the owner's may.
   request_worker(MyDatabaseId, g.owner, true);
+  ESG_FAULT_POINT("reap.handed_over");
   ereport(NOTICE, errmsg("what could not be closed of table %s is handed to a background worker of its owner", g.name));
   tally->hand_over = false;
 }
@@ -315,6 +324,7 @@ void observe(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *ta
   write_journal(entry, lines, count);
   announce_reaped(entry, lines, count);
   tally->observed += count;
+  ESG_FAULT_POINT("reap.observed");
 }
 
 }  // namespace esg

@@ -316,13 +316,15 @@ void draw_timeline(HtmlReport &report) {
   const int tick_count = make_ticks(report.page, step, ticks);
   put_definitions(report.page);
   put_legend(report.page);
+  const Guarded *above = nullptr;
   for (int i = 0; i < count; ++i) {
     const Guarded *table = lanes[i].lane == nullptr ? nullptr : lanes[i].lane->table;
-    if (i == 0 || table != lanes[i - 1].lane->table) {
+    if (i == 0 || table != above) {
       put(report.page, i == 0 ? "<h3>" : "</figure>\n<h3>");
       put_text(report.page, table == nullptr ? "further scopes" : table->name);
       put(report.page, "</h3>\n<figure class=\"timeline\">\n");
     }
+    above = table;
     put_lane(report.page, lanes[i], history.lane_count - shown, columns, ticks, tick_count);
     const bool last_of_table = i + 1 == count || lanes[i + 1].lane == nullptr || lanes[i + 1].lane->table != table;
     if (last_of_table) put_axis(report.page, step, ticks, tick_count);

@@ -5,6 +5,7 @@
 #include "rhythms.h"
 
 #include "core/rhythm.h"
+#include "fault.h"
 #include "indexes.h"
 #include "pg/identity.h"
 #include "pg/rows.h"
@@ -125,8 +126,9 @@ bool completion_of(const std::optional<core::Micros> &began, const std::optional
                    Completion *out) {
   if (!began && !ended) return false;
   out->at = Min(ended ? *ended : *began, now);
-  out->duration.reset();
-  if (began && ended && *ended >= *began) out->duration = *ended - *began;
+  // As a whole, since what is there is of memory that nobody has written yet.
+  const bool told = began && ended && *ended >= *began;
+  out->duration = told ? std::optional<core::Micros>(*ended - *began) : std::nullopt;
   return true;
 }
 
@@ -143,6 +145,7 @@ void append_group(const Guarded &g, uint64 number, core::Micros now, MemoryConte
   const int count = elements_of(pg::spi_datum(number, 3, &is_null), &began, &no_began);
   (void)elements_of(pg::spi_datum(number, 4, &is_null), &ended, &no_ended);
   for (int i = 0; i < count; ++i) {
+    Assert(to->count < kMostRuns);
     Completion &next = to->items[to->count];
     next.scope = scope == nullptr ? "{}" : scope;
     if (completion_of(instant_of(g.start, began[i], no_began[i], g.zone),
@@ -333,6 +336,7 @@ void learn_rhythms(const Guarded &g, const core::Question &question) {
   if (learned && costly > 0 && !is_old(*learned, now, core::kDay)) return;
   if (!there_is_time_for(costly)) return;
   Columns lines = lines_of(g, read_history(g, now));
+  ESG_FAULT_POINT("rhythms.learned");
   const pg::Identity before = pg::become_extension_owner();
   write_lines(g, now, lines);
   pg::restore(before);

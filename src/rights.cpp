@@ -70,13 +70,36 @@ bool has_temporary_objects() {
   return found;
 }
 
-/// A trigger of the owner's that names a table or a type without its schema may meet one in pg_temp, which may be the first
-/// on the path and cannot be taken off it: a caller with less rights than the owner would have his code run as the owner.
-void refuse_temporary_objects(const Guarded &g, Oid owner) {
+/// Whether a value of the type becomes text or JSON by a function that someone has made.
+bool is_cast_by_code(Oid type) {
+  const Oid element = get_element_type(type);
+  if (OidIsValid(element)) type = getBaseType(element);
+  if (type < FirstNormalObjectId) return false;
+  if (get_typtype(type) == TYPTYPE_COMPOSITE) return true;
+  for (const Oid target : {TEXTOID, JSONOID}) {
+    Oid function = InvalidOid;
+    if (find_coercion_pathway(target, type, COERCION_EXPLICIT, &function) == COERCION_PATH_FUNC &&
+        function >= FirstNormalObjectId)
+      return true;
+  }
+  return false;
+}
+
+/// Whether the table's owner has put casts of his own under what the guard reads.
+bool is_read_by_code(const Guarded &g) {
+  bool found = is_cast_by_code(g.key.type) || is_cast_by_code(g.status.type) || is_cast_by_code(g.error.type);
+  for (int i = 0; i < g.scope_count; ++i) found = found || is_cast_by_code(g.scope[i].type);
+  for (int i = 0; i < g.summary_count; ++i) found = found || is_cast_by_code(g.summary[i].type);
+  return found;
+}
+
+/// A trigger or a cast of the owner's that names a table or a type without its schema may meet one in pg_temp, which may be the
+/// first on the path and cannot be taken off it: a caller with less rights than the owner would have his code run as the owner.
+void refuse_temporary_objects(const Guarded &g, Oid owner, const char *done, const char *code) {
   if (has_privs_of_role(GetUserId(), owner) || !has_temporary_objects()) return;
   ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-          errmsg("runs of table %s cannot be changed in a session that has temporary objects", g.name),
-          errdetail("It is done as the table's owner, whose triggers could take your temporary objects for others."),
+          errmsg("runs of table %s cannot be %s in a session that has temporary objects", g.name, done),
+          errdetail("It is done as the table's owner, whose %s could take your temporary objects for others.", code),
           errhint("Run DISCARD TEMP or use another session, or call as a member of role %s.",
                   quote_identifier(GetUserNameFromId(owner, false))));
 }
@@ -151,12 +174,14 @@ pg::Identity work_as(const Guarded &g, pg::Access access) {
   if (row_security)
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("row security of table %s applies to you", g.name),
             errhint("Its owner, or a role with BYPASSRLS, can change its runs."));
-  refuse_temporary_objects(g, owner);
+  refuse_temporary_objects(g, owner, "changed", "triggers");
   return pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 }
 
 pg::Identity read_as_owner(const Guarded &g) {
-  const pg::Identity before = pg::become(lock_owner(g), SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+  const Oid owner = lock_owner(g);
+  if (is_read_by_code(g)) refuse_temporary_objects(g, owner, "read", "casts");
+  const pg::Identity before = pg::become(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
   pg::forbid_writing();
   return before;
 }

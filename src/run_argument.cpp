@@ -42,8 +42,10 @@ const Guarded &table_argument(FunctionCallInfo fcinfo, int argument) {
   if (list_length(tables) == 1) return *static_cast<const Guarded *>(linitial(tables));
   if (tables == NIL)
     ereport(ERROR, errcode(kNotGuarded), errmsg("there is no guarded table that you may read"),
+            errdetail("No table is guarded here, or those that are you may not read."),
             errhint("Adopt one: SELECT sync_guard.guard_table('schema.table');"));
   ereport(ERROR, errcode(kAmbiguous), errmsg("there are %d guarded tables: say which one", list_length(tables)),
+          errdetail("The relation is NULL, which stands for the only one."),
           errhint("Name it as the relation, for example %s.",
                   quote_literal_cstr(static_cast<const Guarded *>(linitial(tables))->name)));
   pg_unreachable();

@@ -139,6 +139,12 @@ void set_row_progress(Tracked *run, const RowFacts &facts, int64 now) {
   set_done(run, *facts.done, now);
 }
 
+/// Whether the entry is as it was when it was copied.
+bool is_unchanged(const Tracked &run, const Tracked *copy) {
+  return copy != nullptr && run.last_sign == copy->last_sign && run.progress_changed == copy->progress_changed &&
+         run.token == copy->token;
+}
+
 void drop_lease(Tracked *run) {
   run->leaser = InvalidFullTransactionId;
   run->token = 0;
@@ -152,6 +158,7 @@ void drop_lease(Tracked *run) {
 void start_again(Tracked *run, const RowFacts &facts, FullTransactionId xid, int64 now) {
   drop_lease(run);
   run->lease_known = true;
+  run->passed_over = false;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
   run->inserter = xid;
@@ -177,6 +184,7 @@ void end_silence(Tracked *run, int64 now) {
 }
 
 void sign_of_life(Tracked *run, int64 now) {
+  if (run->passed_over) return;
   end_silence(run, now);
   run->last_sign = now;
   run->held = false;
@@ -202,6 +210,34 @@ Entry *find_token(const RunId &id, int64 token, LWLock **lock) {
   if (entry != nullptr && entry->run.token == token) return entry;
   LWLockRelease(*lock);
   return nullptr;
+}
+
+/// Calls `visit(Tracked *)` for the settled entry of a run, its partition's lock held; not where there is none.
+template <typename Visit>
+void visit_run(Oid relation, const char *key, const Visit &visit) {
+  if (table == nullptr) return;
+  const RunId id = run_id(relation, key);
+  const uint32 bucket = bucket_of(id);
+  LWLock *lock = lock_of_bucket(bucket);
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  if (Entry *entry = find(id, bucket); entry != nullptr) visit(&entry->run);
+  LWLockRelease(lock);
+}
+
+/// Calls `visit(Tracked *)` for an entry that a token binds to a session. Nothing is settled: it is also for the end of a
+/// session, whose transaction is over, as is what reading the transaction log needs.
+template <typename Visit>
+void visit_bound(const RunId &id, int64 token, const Visit &visit) noexcept {
+  if (table == nullptr) return;
+  const uint32 bucket = bucket_of(id);
+  LWLock *const lock = lock_of_bucket(bucket);
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
+    Tracked *run = &entries()[at].run;
+    if (run->token != token || run->binding != Binding::kSession) continue;
+    if (run->id.key_hash == id.key_hash && run->id.table == id.table) visit(run);
+  }
+  LWLockRelease(lock);
 }
 
 /// The transaction `xid` ends the run. What was told of it until now holds whether or not that commits.
@@ -260,15 +296,22 @@ void track_start(Oid relation, const RowFacts &facts, bool may_move) {
   LWLockRelease(lock);
 }
 
-void track_update(Oid relation, const RowFacts &facts, bool started_anew) {
-  if (table == nullptr) return;
+bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
+  if (table == nullptr) return true;
   LWLock *lock;
   bool made;
   // Asked for before the lock: to make an id may take locks that are waited for.
   const FullTransactionId xid = started_anew ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return warn_of_no_room();
+  if (entry == nullptr) {
+    warn_of_no_room();
+    return true;
+  }
   Tracked *run = &entry->run;
+  if (run->passed_over && !started_anew) {
+    LWLockRelease(lock);
+    return false;
+  }
   const int64 now = monotonic_now();
   if (started_anew) {
     start_again(run, facts, xid, now);
@@ -280,21 +323,16 @@ void track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
+  return true;
 }
 
 bool track_end(Oid relation, const char *key, Ending ending) {
-  if (table == nullptr) return true;
-  const RunId id = run_id(relation, key);
-  const FullTransactionId xid = GetCurrentFullTransactionId();
-  const uint32 bucket = bucket_of(id);
-  LWLock *lock = lock_of_bucket(bucket);
   bool may_have_lease = true;
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  if (Entry *entry = find(id, bucket); entry != nullptr) {
-    close(&entry->run, xid, ending);
-    may_have_lease = entry->run.token != 0 || !entry->run.lease_known;
-  }
-  LWLockRelease(lock);
+  const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
+  visit_run(relation, key, [&](Tracked *run) {
+    close(run, xid, ending);
+    may_have_lease = run->token != 0 || !run->lease_known;
+  });
   return may_have_lease;
 }
 
@@ -311,7 +349,10 @@ bool track_lease(Oid relation, const RowFacts &facts, const LeaseFacts &lease) {
     set_facts(run, facts);
     set_row_progress(run, facts, now);
   }
+  // Another incarnation of its worker may be under way: the lease's row goes on being asked.
+  const bool superseded = run->superseded && run->token == lease.token;
   drop_lease(run);
+  run->superseded = superseded;
   run->leaser = xid;
   run->token = lease.token;
   run->lease_known = true;
@@ -337,7 +378,7 @@ Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *to
   else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
   const int64 now = monotonic_now();
   // Its time is over, and another run may have taken its place.
-  if (answer == Beat::kAlive && (run->session_ended || run->superseded || has_lapsed(*run, now)))
+  if (answer == Beat::kAlive && (run->session_ended || run->superseded || run->passed_over || has_lapsed(*run, now)))
     answer = Beat::kNotHere;
   if (answer == Beat::kAlive) {
     if (done != nullptr) set_done(run, *done, now);
@@ -361,11 +402,7 @@ void track_fence(const RunId &id, int64 token) noexcept {
 }
 
 void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept {
-  LWLock *lock;
-  Entry *entry = find_token(id, token, &lock);
-  if (entry == nullptr) return;
-  if (entry->run.binding == Binding::kSession) become_heartbeat(&entry->run, ttl);
-  LWLockRelease(lock);
+  visit_bound(id, token, [ttl](Tracked *run) { become_heartbeat(run, ttl); });
 }
 
 void track_superseded(const RunId &id, int64 token) noexcept {
@@ -377,51 +414,37 @@ void track_superseded(const RunId &id, int64 token) noexcept {
 }
 
 bool track_session_end(const RunId &id, int64 token) noexcept {
-  if (table == nullptr) return false;
-  // The transaction is over and there is no snapshot: nothing is settled here.
-  const uint32 bucket = bucket_of(id);
-  LWLock *lock = lock_of_bucket(bucket);
   bool bound = false;
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
-    Tracked *run = &entries()[at].run;
-    if (run->token != token || run->id.key_hash != id.key_hash || run->id.table != id.table) continue;
-    if (run->binding != Binding::kSession || run->session_pid != MyProcPid || run->session_start != MyStartTimestamp)
-      continue;
+  visit_bound(id, token, [&bound](Tracked *run) {
+    if (run->session_pid != MyProcPid || run->session_start != MyStartTimestamp) return;
     run->session_ended = true;
     run->ended_at = monotonic_now();
     bound = true;
-  }
-  LWLockRelease(lock);
+  });
   return bound;
 }
 
 bool track_closing(Oid relation, const char *key, const Tracked *copy) {
-  if (table == nullptr) return true;
-  const RunId id = run_id(relation, key);
-  const FullTransactionId xid = GetCurrentFullTransactionId();
-  const uint32 bucket = bucket_of(id);
-  LWLock *lock = lock_of_bucket(bucket);
   bool still_dead = true;
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  if (Entry *entry = find(id, bucket); entry != nullptr) {
-    still_dead = copy != nullptr && entry->run.last_sign == copy->last_sign && entry->run.token == copy->token;
-    if (still_dead) close(&entry->run, xid, Ending::kReaped);
-  }
-  LWLockRelease(lock);
+  const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
+  visit_run(relation, key, [&](Tracked *run) {
+    still_dead = is_unchanged(*run, copy);
+    if (still_dead) close(run, xid, Ending::kReaped);
+  });
   return still_dead;
 }
 
-void settle_all() {
-  if (table == nullptr) return;
-  each_entry(LW_EXCLUSIVE, settle_entry);
+bool track_passing_over(Oid relation, const char *key, const Tracked *copy) {
+  bool still_dead = true;
+  visit_run(relation, key, [&](Tracked *run) {
+    still_dead = is_unchanged(*run, copy);
+    if (still_dead) run->passed_over = true;
+  });
+  return still_dead;
 }
 
-void forget_table(Oid relation) {
-  if (table == nullptr) return;
-  each_entry(LW_EXCLUSIVE, [relation](const Entry *entry) {
-    return entry->run.id.database != MyDatabaseId || entry->run.id.table != relation;
-  });
+void track_scope_claimed(Oid relation, const char *key) {
+  visit_run(relation, key, [](Tracked *run) { run->passed_over = false; });
 }
 
 }  // namespace esg

@@ -81,6 +81,7 @@ struct Tracked {
   int64 ended_at;             ///< monotonic
   bool superseded;            ///< whoever beats must ask the lease's row: another incarnation may have announced itself
   bool held;                  ///< its silence is part of a mass death (see verdict rule 6)
+  bool passed_over;  ///< a starter of its scope took it for dead: no sign of life counts until it has its scope again
 
   int64 last_sign;  ///< monotonic; 0: none but the start that the row tells
   bool has_done;
@@ -119,8 +120,9 @@ struct LeaseFacts {
 void track_start(Oid table, const RowFacts &facts, bool may_move);
 
 /// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none.
-/// `started_anew`: from a terminal status; the old lease is stale, progress counts anew.
-void track_update(Oid table, const RowFacts &facts, bool started_anew);
+/// `started_anew`: from a terminal status; the old lease is stale, progress counts anew. False: nothing is noted, since the run
+/// was passed over; its writer claims its scope and tells again.
+bool track_update(Oid table, const RowFacts &facts, bool started_anew);
 
 /// The current (sub)transaction ended or deleted the run; the entry goes when that commits, and leaves its gaps behind where
 /// the run was finished (gaps.h). Returns whether the run may have an open lease: it has one, or memory does not know (no entry,
@@ -179,12 +181,26 @@ TrackedRuns tracked_run(Oid table, const char *key);
 /// made. False: it is alive. `copy` may be null (no entry was there; a new one means a sign of life).
 bool track_closing(Oid table, const char *key, const Tracked *copy);
 
+/// A starter of its scope, who has the scope's lock, takes a run for dead, unless a sign of life came since `copy` was made
+/// (null: no entry was there). False: it is alive.
+bool track_passing_over(Oid table, const char *key, const Tracked *copy);
+
+/// The run has its scope, whose lock its transaction holds: its signs of life count.
+void track_scope_claimed(Oid table, const char *key);
+
 /// Forgets committed entries of a table that `copies` holds and `keep` does not name: no live row stands behind them. Entries
 /// that had a sign of life or a change since they were copied stay.
 void forget_rowless(const TrackedRuns &copies, const bool *has_row);
 
-/// Forgets every entry of a table that is guarded no more.
+/// Forgets every entry of a table that is guarded no more, once the current (sub)transaction has committed: where it is rolled
+/// back, the table's runs go on as they were.
 void forget_table(Oid table);
+
+/// Forgets the runs of databases that were dropped: no sweep comes to them any more.
+void forget_dropped_databases();
+
+/// Gives back the entries of runs whose rows are gone: where a whole table is, no sweep comes to it.
+void forget_gone();
 
 /// Every entry of every database as it stands, under its lock: `visit` stores and does nothing else.
 void each_tracked(void (*visit)(const Tracked &run, void *context), void *context);

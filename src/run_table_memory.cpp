@@ -12,6 +12,8 @@ Table *table = nullptr;
 
 namespace {
 
+/// The name of its locks in pg_stat_activity.
+constexpr const char *kTranche = "emag_sync_guard_runs";
 constexpr int kMostRuns = 1000000;
 int max_tracked_runs = 2048;
 
@@ -38,6 +40,8 @@ Entry *entries() {
 
 XidState state_of(FullTransactionId xid) {
   if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
+  // At the end of a session the transaction log can no more be read (its statistics are closed).
+  Assert(IsTransactionState());
   const uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
   if (next - U64FromFullTransactionId(xid) > kForgotten) return XidState::kCommitted;
   const TransactionId id = XidFromFullTransactionId(xid);
@@ -68,6 +72,7 @@ bool settle(Tracked *run) {
 
 bool settle_entry(Entry *entry) {
   Tracked *run = &entry->run;
+  Assert(LWLockHeldByMeInMode(lock_of_bucket(bucket_of(run->id)), LW_EXCLUSIVE));
   if (settle(run)) return true;
   // Rolled back, the run has never been.
   if (FullTransactionIdIsValid(run->closer) && state_of(run->inserter) != XidState::kAborted) note_gaps(*run);
@@ -75,6 +80,7 @@ bool settle_entry(Entry *entry) {
 }
 
 void release(int32 number) {
+  Assert(number >= 0 && number < table->capacity);
   SpinLockAcquire(&table->lock);
   entries()[number].next = table->first_free;
   table->first_free = number;
@@ -106,7 +112,7 @@ void run_table_attach() {
   table = static_cast<Table *>(ShmemInitStruct("emag_sync_guard runs", run_table_size(), &found));
   if (!found) {
     memset(table, 0, sizeof(Table));
-    table->tranche = LWLockNewTrancheId();
+    table->tranche = pg::new_lwlock_tranche_compat(kTranche);
     table->capacity = max_tracked_runs;
     table->buckets = buckets_for(max_tracked_runs);
     for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
@@ -114,7 +120,7 @@ void run_table_attach() {
     for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
     for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
   }
-  LWLockRegisterTranche(table->tranche, "emag_sync_guard_runs");
+  pg::register_lwlock_tranche_compat(table->tranche, kTranche);
 }
 
 }  // namespace esg

@@ -3,6 +3,8 @@
 
 #include "run_table_memory.h"
 
+#include <algorithm>
+
 namespace esg {
 namespace memory {
 namespace {
@@ -158,6 +160,52 @@ void forget_rowless(const TrackedRuns &copies, const bool *has_row) {
     }
     LWLockRelease(lock);
   }
+}
+
+void settle_all() {
+  if (table == nullptr) return;
+  each_entry(LW_EXCLUSIVE, settle_entry);
+}
+
+void forget_dropped_databases() {
+  if (table == nullptr) return;
+  // Catalogs are not read under the locks. Databases beyond the first ones are the next sweep's.
+  constexpr int kAtOnce = 64;
+  Oid seen[kAtOnce];
+  int count = 0;
+  each_entry(LW_SHARED, [&seen, &count](const Entry *entry) {
+    const Oid database = entry->run.id.database;
+    if (count < kAtOnce && std::find(seen, seen + count, database) == seen + count) seen[count++] = database;
+    return true;
+  });
+  Oid *end = std::remove_if(
+      seen, seen + count, [](Oid database) { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
+  if (end == seen) return;
+  each_entry(LW_EXCLUSIVE,
+             [&seen, end](const Entry *entry) { return std::find(seen, end, entry->run.id.database) == end; });
+}
+
+void forget_gone() {
+  if (table == nullptr) return;
+  each_entry(LW_EXCLUSIVE, [](Entry *entry) {
+    const Tracked &run = entry->run;
+    return !FullTransactionIdIsValid(run.closer) || run.ending != Ending::kGone || settle_entry(entry);
+  });
+}
+
+void forget_table(Oid relation) {
+  if (table == nullptr) return;
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  const int64 now = monotonic_now();
+  each_entry(LW_EXCLUSIVE, [relation, xid, now](Entry *entry) {
+    Tracked *run = &entry->run;
+    if (run->id.database != MyDatabaseId || run->id.table != relation) return true;
+    if (!settle_entry(entry)) return false;
+    run->closer = xid;
+    run->ending = Ending::kGone;
+    run->closing_at = now;
+    return true;
+  });
 }
 
 RunTableState run_table_state() {

@@ -5,8 +5,9 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <ctime>
 
 #include "gaps.h"
 #include "run_table.h"

@@ -4,6 +4,7 @@
 
 #include "session.h"
 
+#include "fault.h"
 #include "leases.h"
 #include "locks.h"
 #include "worker.h"
@@ -101,6 +102,7 @@ void put_options_back() {
 
 /// The lease is no more this session's, whatever becomes of the transaction.
 void drop(int number) {
+  Assert(number >= 0 && number < bound_count);
   const LOCKTAG tag = canary_tag(bound_leases[number].token);
   if (pg::lock_held_by_me_compat(tag, ExclusiveLock)) (void)LockRelease(&tag, ExclusiveLock, true);
   bound_leases[number] = bound_leases[--bound_count];
@@ -150,6 +152,7 @@ void at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTran
 
 /// before_shmem_exit: which canaries are there; they go with the session's locks, right after.
 void note_canaries(int, Datum) noexcept {
+  ESG_FAULT_POINT_AT_EXIT("session_end.begins");
   for (int i = 0; i < bound_count; ++i) bound_leases[i].canary = holds_canary(bound_leases[i].token);
 }
 
@@ -167,6 +170,7 @@ bool has_died() noexcept {
 /// worker that comes at once sees them all.
 void tell_of_end(int, Datum) noexcept {
   const bool died = has_died();
+  ESG_FAULT_POINT_AT_EXIT("session_end.transaction_over");
   if (bound_count > 0 && died && server_is_stopping()) return;
   int marked = 0;
   for (int i = 0; i < bound_count; ++i) {
@@ -174,12 +178,14 @@ void tell_of_end(int, Datum) noexcept {
     if (!died || !lease.canary) track_downgrade(lease.id, lease.token, kDefaultTtl);
     else if (track_session_end(lease.id, lease.token)) bound_leases[marked++] = lease;
   }
+  ESG_FAULT_POINT_AT_EXIT("session_end.entries_marked");
   Oid asked = InvalidOid;
   for (int i = 0; i < marked; ++i) {
     if (bound_leases[i].owner == asked) continue;
     asked = bound_leases[i].owner;
     request_worker(bound_leases[i].id.database, asked, false);
   }
+  ESG_FAULT_POINT_AT_EXIT("session_end.worker_asked");
   bound_count = 0;
 }
 
@@ -244,17 +250,20 @@ bool bind_session(const RunId &id, int64 token, Oid owner) {
   Bound *lease = find_bound(token);
   if (lease == nullptr && bound_count == kMostBound) return false;
   const LOCKTAG tag = canary_tag(token);
-  if (!holds_canary(token) && !take_canary(tag)) return false;
+  // Before the canary is taken: nothing may fail between that and its being on the list of what goes with a rollback.
   if (!callbacks_registered) {
     RegisterXactCallback(at_end_of_transaction, nullptr);
     RegisterSubXactCallback(at_end_of_subtransaction, nullptr);
     before_shmem_exit(note_canaries, Datum(0));
     on_shmem_exit(tell_of_end, Datum(0));
     callbacks_registered = true;
+    ESG_FAULT_POINT("session.callbacks_registered");
   }
+  if (!holds_canary(token) && !take_canary(tag)) return false;
   if (lease == nullptr)
     bound_leases[bound_count++] = {token, id, owner, GetCurrentSubTransactionId(), InvalidSubTransactionId, false};
   else lease->left = InvalidSubTransactionId;
+  ESG_FAULT_POINT("session.lease_bound");
   set_options();
   return true;
 }

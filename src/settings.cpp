@@ -4,6 +4,8 @@
 #include "settings.h"
 
 #include "errors.h"
+#include "fault.h"
+#include "pg/boundary.h"
 #include "settings_rows.h"
 
 namespace esg {
@@ -37,7 +39,7 @@ void invalidate(Datum, Oid relid) noexcept {
 }
 
 /// Names are cached too, and a schema's new name is told to no relation; nor is that of an enum's value.
-void invalidate_all(Datum, int, uint32) noexcept { invalidate(Datum(0), InvalidOid); }
+void invalidate_all(Datum, pg::SysCacheIdentifierCompat, uint32) noexcept { invalidate(Datum(0), InvalidOid); }
 
 void free_retired(XactEvent event, void *) noexcept {
   if (retired == NIL) return;
@@ -96,6 +98,7 @@ Guarded *load_for(Relation relation, Oid table) {
       g->table = table;
       g->owner = root->rd_rel->relowner;
       g->name = qualified_name(table);
+      g->adopted_as = row.string(kRelationName);
       g->partitioned = root->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
       load_row(*g, relation, row);
     }
@@ -109,6 +112,7 @@ Guarded *load(Oid relid) {
   Relation relation = try_relation_open(relid, AccessShareLock);
   if (relation == nullptr) return nullptr;
   Guarded *g = load_for(relation, relid);
+  ESG_FAULT_POINT("settings.row_read");
   if (g == nullptr && relation->rd_rel->relispartition) {
     ListCell *cell;
     foreach (cell, get_partition_ancestors(relid)) {
@@ -194,7 +198,9 @@ Guarded *guarded(Oid relid) {
   entry->loading = true;
   Guarded *g = nullptr;
   PG_TRY();
-  { g = load(relid); }
+  {
+    pg::without_exceptions([&] { g = load(relid); });
+  }
   PG_CATCH();
   {
     entry->valid = false;
@@ -208,6 +214,7 @@ Guarded *guarded(Oid relid) {
     MemoryContextDelete(context);
     return nullptr;
   }
+  ESG_FAULT_POINT("settings.loaded");
   MemoryContextSetParent(context, TopMemoryContext);
   entry->context = context;
   entry->guarded = g;
@@ -229,7 +236,7 @@ const Guarded &guarded_or_error(Oid relid) {
 /// Every row of sync_guard.settings, ordered by name. `visit` gets the relation number and the name.
 template <typename Visit>
 static void each_setting(const Visit &visit) {
-  Relation relation = table_open(pg::extension_table("settings"), AccessShareLock);
+  Relation relation = pg::open_extension_table("settings");
   SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, nullptr, 0, nullptr);
   for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple); tuple = systable_getnext(scan)) {
     const Row row{tuple, RelationGetDescr(relation)};

@@ -36,10 +36,11 @@ struct TransitionRule {
 };
 
 struct Guarded {
-  Oid relid = InvalidOid;      ///< the relation this entry is resolved for: the table or one of its partitions
-  Oid table = InvalidOid;      ///< the guarded table
-  Oid owner = InvalidOid;      ///< of the guarded table
-  const char *name = nullptr;  ///< the table, schema-qualified and quoted where needed
+  Oid relid = InvalidOid;            ///< the relation this entry is resolved for: the table or one of its partitions
+  Oid table = InvalidOid;            ///< the guarded table
+  Oid owner = InvalidOid;            ///< of the guarded table
+  const char *name = nullptr;        ///< the table, schema-qualified and quoted where needed
+  const char *adopted_as = nullptr;  ///< what it was called when guard_table() was called last
   bool partitioned = false;
   const char *broken = nullptr;  ///< why the settings do not fit the table any more; null: they do
 

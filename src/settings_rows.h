@@ -68,9 +68,8 @@ struct Row {
 /// Calls `visit` for each row of a settings table that is about `relid` (its first column; index on it).
 template <typename Visit>
 void scan_by_relation(const char *table, const char *index, Oid relid, const Visit &visit) {
-  const Oid table_id = pg::extension_table(table);
-  const Oid index_id = get_relname_relid(index, get_rel_namespace(table_id));
-  Relation relation = table_open(table_id, AccessShareLock);
+  Relation relation = pg::open_extension_table(table);
+  const Oid index_id = get_relname_relid(index, RelationGetNamespace(relation));
   ScanKeyData key;
   ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
   SysScanDesc scan = systable_beginscan(relation, index_id, OidIsValid(index_id), nullptr, 1, &key);

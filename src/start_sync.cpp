@@ -5,6 +5,7 @@
 #include "attach.h"
 #include "errors.h"
 #include "exclusive.h"
+#include "fault.h"
 #include "given_values.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -227,7 +228,9 @@ static Datum start_sync(FunctionCallInfo fcinfo) {
   const char *status = checked_status(g, given);
   const Terms terms = terms_arguments(fcinfo, 2);
   close_dead_runs(g, given);
+  ESG_FAULT_POINT("start_sync.scope_closed");
   const RowFacts facts = insert_run(g, given, status);
+  ESG_FAULT_POINT("start_sync.row_inserted");
   const int64 token = attach(g, facts, terms, nullptr);
   Datum values[2] = {CStringGetTextDatum(facts.key), Int64GetDatum(token)};
   bool nulls[2] = {false, false};

@@ -90,6 +90,7 @@ List *scoped_tables(Oid relation, const char *scope_value) {
     else if (OidIsValid(relation))
       ereport(
           ERROR, errcode(kBadOption), errmsg("table %s has no scope columns", g->name),
+          errdetail("A scope value is one of the first scope column."),
           errhint("Ask without a scope value, or name them: SELECT sync_guard.guard_table(%s, scope_columns => ...);",
                   quote_literal_cstr(g->name)));
   }
@@ -117,7 +118,9 @@ bool read_scope(const Guarded &g, Jsonb *object, core::Scope *scope, bool *any, 
       const char *text = json_scalar_text(value);
       if (text == nullptr && value.type != jbvNull)
         ereport(ERROR, errcode(kBadOption),
-                errmsg("the value of \"%s\" in a scope must be a string, a number, a boolean or null", *unknown));
+                errmsg("the value of \"%s\" in a scope must be a string, a number, a boolean or null", *unknown),
+                errdetail("It is an array or an object."),
+                errhint("For example: SELECT sync_guard.scope_is_running('{\"sync_type\": \"products\"}');"));
       if (text != nullptr) scope->values[column] = std::string_view(text);
     }
   }
@@ -305,20 +308,20 @@ List *collect_recent(const Guarded &g, const Asked &asked, const core::Question 
   return collect(g, statement, list);
 }
 
-void push_key(JsonbParseState **state, const char *key) {
+void push_key(pg::JsonbInStateCompat *state, const char *key) {
   JsonbValue value;
   value.type = jbvString;
   value.val.string.val = const_cast<char *>(key);
   value.val.string.len = static_cast<int>(strlen(key));
-  pushJsonbValue(state, WJB_KEY, &value);
+  pg::push_jsonb_value_compat(state, WJB_KEY, &value);
 }
 
-void push_jsonb(JsonbParseState **state, JsonbIteratorToken token, Jsonb *jsonb) {
+void push_jsonb(pg::JsonbInStateCompat *state, JsonbIteratorToken token, Jsonb *jsonb) {
   JsonbValue value;
   value.type = jbvBinary;
   value.val.binary.data = &jsonb->root;
   value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-  pushJsonbValue(state, token, &value);
+  pg::push_jsonb_value_compat(state, token, &value);
 }
 
 }  // namespace
@@ -351,6 +354,7 @@ static Datum sync_is_running(FunctionCallInfo fcinfo) {
 static Datum scope_is_running(FunctionCallInfo fcinfo) {
   if (PG_ARGISNULL(0) || !JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(0)))
     ereport(ERROR, errcode(kBadOption), errmsg("scope must be a JSON object of scope columns and their values"),
+            errdetail("It is NULL, or JSON of another kind."),
             errhint("For example: SELECT sync_guard.scope_is_running('{\"sync_type\": \"products\"}');"));
   const Oid relation = relation_argument(fcinfo, 1);
   const core::Question question = question_now();
@@ -367,6 +371,7 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
       scoped = lappend(scoped, lfirst(cell));
   if (scoped == NIL && tables != NIL)
     ereport(ERROR, errcode(kBadOption), errmsg("\"%s\" is not a scope column", unknown),
+            errdetail("No table that was asked has it among its scope columns."),
             errhint("The view sync_guard.guarded_tables shows each table's scope_columns."));
   bool running = false;
   each_table(relation, scoped, [&](const Guarded &g) {
@@ -402,24 +407,25 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   list_sort(current, newest_first);
   list_sort(latest, newest_first);
 
-  JsonbParseState *state = nullptr;
+  pg::JsonbInStateCompat state = {};
   JsonbValue flag;
   flag.type = jbvBool;
   flag.val.boolean = current != NIL;
   JsonbValue null;
   null.type = jbvNull;
-  pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+  pg::push_jsonb_value_compat(&state, WJB_BEGIN_OBJECT, nullptr);
   push_key(&state, "is_running");
-  pushJsonbValue(&state, WJB_VALUE, &flag);
+  pg::push_jsonb_value_compat(&state, WJB_VALUE, &flag);
   push_key(&state, "current_sync");
-  if (current == NIL) pushJsonbValue(&state, WJB_VALUE, &null);
+  if (current == NIL) pg::push_jsonb_value_compat(&state, WJB_VALUE, &null);
   else push_jsonb(&state, WJB_VALUE, static_cast<Shown *>(linitial(current))->json);
   push_key(&state, "recent_syncs");
-  pushJsonbValue(&state, WJB_BEGIN_ARRAY, nullptr);
+  pg::push_jsonb_value_compat(&state, WJB_BEGIN_ARRAY, nullptr);
   for (int i = 0; i < Min(list_length(latest), recent); ++i)
     push_jsonb(&state, WJB_ELEM, static_cast<Shown *>(list_nth(latest, i))->json);
-  pushJsonbValue(&state, WJB_END_ARRAY, nullptr);
-  PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+  pg::push_jsonb_value_compat(&state, WJB_END_ARRAY, nullptr);
+  pg::push_jsonb_value_compat(&state, WJB_END_OBJECT, nullptr);
+  PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
 }
 
 }  // namespace esg

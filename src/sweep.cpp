@@ -6,6 +6,7 @@
 
 #include "alerts.h"
 #include "announce.h"
+#include "fault.h"
 #include "gaps.h"
 #include "locks.h"
 #include "pg/boundary.h"
@@ -39,6 +40,7 @@ bool lock_for_sweep(Oid table) {
 
 void look_after(const Guarded &g, const core::Question &question) {
   if (!lock_for_sweep(g.table)) return;
+  ESG_FAULT_POINT("sweep.table_begins");
   // What was closed just now is not live any more, for the statements that follow.
   CommandCounterIncrement();
   attempt("take in what memory observed of runs of table ", g.name, [&g] { take_in_gaps(g); });
@@ -48,8 +50,11 @@ void look_after(const Guarded &g, const core::Question &question) {
 
 void look_after_server(const core::Question &question) {
   if (!lock_for_sweep(InvalidOid)) return;
+  ESG_FAULT_POINT("sweep.server_begins");
   attempt("record the alerts on the server", "", [&question] { record_server_alerts(question); });
   attempt("send the notifications that wait", "", [] { send_outbox(); });
+  attempt("forget the runs of dropped databases", "", [] { forget_dropped_databases(); });
+  attempt("forget the runs of dropped tables", "", [] { forget_gone(); });
 }
 
 }  // namespace esg

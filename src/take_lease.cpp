@@ -4,6 +4,7 @@
 #include "attach.h"
 #include "errors.h"
 #include "exclusive.h"
+#include "fault.h"
 #include "liveness.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -79,6 +80,7 @@ bool same_owner(const Lease &held, const Terms &terms) {
 void replace(const Guarded &g, const Run &run, const Lease &held) {
   if (!run.judgement.dead() || !lock_out_fence(held.token)) refuse_taken(g, run, held);
   end_leases(g, pg::text_array(&run.key, 1), "replaced");
+  ESG_FAULT_POINT("take_lease.replaced");
 }
 
 }  // namespace
@@ -99,6 +101,7 @@ static Datum take_lease(FunctionCallInfo fcinfo) {
   if (!may_update_status(g)) aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(g.table));
   CommandCounterIncrement();  // the run may be one that this statement inserts
   const Run &run = lock_run(g, key);
+  ESG_FAULT_POINT("take_lease.row_locked");
   if (!g.is_live(run.status))
     ereport(ERROR, errcode(kBadOption),
             errmsg("run %s of table %s is not live: it is \"%s\"", run.key, g.name, run.status),

@@ -2,6 +2,7 @@
 // and its partitions, repair_triggers SHARE ROW EXCLUSIVE where it makes a trigger, both in short tries (table_lock.h).
 
 #include "errors.h"
+#include "fault.h"
 #include "guarding.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
@@ -45,8 +46,11 @@ static Datum esg::unguard_table(FunctionCallInfo fcinfo) {
   lock_table(table, AccessExclusiveLock, patience);
   (void)owned_relation(fcinfo, "unguard_table()");
   (void)remove_triggers(table);
+  ESG_FAULT_POINT("unguard.triggers_removed");
   (void)forget_settings(table);
+  ESG_FAULT_POINT("unguard.settings_forgotten");
   forget_table(table);
+  ESG_FAULT_POINT("unguard.memory_forgotten");
   AtEOXact_GUC(false, level);
   PG_RETURN_VOID();
 }

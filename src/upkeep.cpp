@@ -1,5 +1,6 @@
 // Triggers on the guard's own tables and on DDL: they keep caches and settings in step with the tables they are about.
 
+#include "fault.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -57,6 +58,7 @@ static Datum settings_changed(FunctionCallInfo fcinfo) {
             errmsg("this function is called by triggers only"));
   const auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
   const TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+  ESG_FAULT_POINT("settings.row_changed");
   if (trigger->tg_trigtuple != nullptr) invalidate_of(trigger->tg_trigtuple, desc);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) invalidate_of(trigger->tg_newtuple, desc);
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
@@ -85,6 +87,7 @@ static Datum forget_dropped(FunctionCallInfo fcinfo) {
   for (uint64 i = 0; i < dropped; ++i) {
     bool is_null;
     forget_table(DatumGetObjectId(pg::spi_datum(i, 1, &is_null)));
+    ESG_FAULT_POINT("upkeep.dropped_forgotten");
   }
   pg::spi_end();
   pg::restore(before);

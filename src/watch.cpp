@@ -7,6 +7,7 @@
 //   zzz_emag_sync_guard_delete   AFTER DELETE, was live
 
 #include "exclusive.h"
+#include "fault.h"
 #include "leases.h"
 #include "liveness.h"
 #include "pg/boundary.h"
@@ -109,11 +110,21 @@ void watch_live(const RowEvent &event, const char *key) {
   const RowFacts facts = facts_of(event, event.after, key);
   const bool renamed = was_live && changed(event, g.key);
   if (renamed) watch_gone(g, key_of(event));
-  if (event.before == nullptr) track_start(g.table, facts, g.partitioned);
-  else track_update(g.table, facts, !was_live || renamed);
+  // What is refused must not leave a sign of life behind; a start that is refused is rolled back from memory too.
+  const bool comes_back = was_live && !renamed && event.before != nullptr;
+  if (enters && comes_back) claim_scope(g, key, facts.scope);
+  if (event.before == nullptr) {
+    track_start(g.table, facts, g.partitioned);
+  } else if (!track_update(g.table, facts, !was_live || renamed)) {
+    if (g.exclusive && excludes(g, facts.status)) claim_scope(g, key, facts.scope);
+    else track_scope_claimed(g.table, key);
+    (void)track_update(g.table, facts, false);
+  }
+  ESG_FAULT_POINT("watch.memory_told");
   // What ended the run may have left its lease open: somebody had locked it, or the triggers were off.
   if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) end_lease(g, key, "retried");
-  if (enters) claim_scope(g, key, facts.scope);
+  if (enters && !comes_back) claim_scope(g, key, facts.scope);
+  ESG_FAULT_POINT("watch.scope_claimed");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // abort, so that deferred triggers and what follows an abort are his too. Locks: those of a reaping, with the same
 // short waits; nothing is held between transactions. See worker.h.
 
+#include "fault.h"
 #include "worker_requests.h"
 
 #include "load.h"
@@ -44,6 +45,7 @@ void begin_as(Oid owner) {
   SetCurrentStatementStartTimestamp();
   StartTransactionCommand();
   SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+  ESG_FAULT_POINT("worker.is_the_owner");
   // Whatever the database has as its defaults.
   XactReadOnly = false;
   XactIsoLevel = XACT_READ_COMMITTED;
@@ -52,6 +54,7 @@ void begin_as(Oid owner) {
 
 void commit(Oid owner) {
   PopActiveSnapshot();
+  ESG_FAULT_POINT("worker.committing");
   CommitTransactionCommand();
   SetUserIdAndSecContext(owner, 0);
 }
@@ -66,7 +69,7 @@ bool in_transaction(Oid owner, const Step &step) {
   PG_TRY();
   {
     begin_as(owner);
-    step();
+    pg::without_exceptions(step);
     commit(owner);
     well = true;
   }
@@ -119,6 +122,7 @@ int64 close_in_table(Oid relation, Oid owner, const RunFilter &filter) {
       const Guarded *g = table_to_work_on(relation);
       if (g == nullptr || g->owner != owner) return;
       const int64 closed = reap_table(*g, filter, owner);
+      ESG_FAULT_POINT("worker.table_closed");
       if (!only_observed(*g)) reaped = closed;
     });
     if (well) return reaped;
@@ -160,10 +164,12 @@ bool extension_is_here() { return OidIsValid(get_extension_oid("emag_sync_guard"
 void close_ended(Oid owner, MemoryContext context, Pass *pass) {
   List *volatile found = NIL;
   volatile bool more = false;
+  ESG_FAULT_POINT("worker.pass_begins");
   const bool well = in_transaction(owner, [&] {
     if (!extension_is_here()) return;
     const MemoryContext of_transaction = MemoryContextSwitchTo(context);
     found = runs_of_the_dead(owner, &more);
+    ESG_FAULT_POINT("worker.dead_found");
     MemoryContextSwitchTo(of_transaction);
   });
   if (more || !well) ++pass->left;
@@ -189,6 +195,7 @@ void close_ended(Oid owner, MemoryContext context, Pass *pass) {
     if (reaped == kNone) continue;
     pass->reaped += reaped;
     pass->left += Max(count - reaped, 0);
+    ESG_FAULT_POINT("worker.between_tables");
   }
 }
 
@@ -227,7 +234,10 @@ Pass work(const Job &job) {
   return pass;
 }
 
-void give_back(int, Datum number) noexcept { end_job(DatumGetInt32(number), false); }
+void give_back(int, Datum number) noexcept {
+  ESG_FAULT_POINT_AT_EXIT("worker.gives_back");
+  end_job(DatumGetInt32(number), false);
+}
 
 void wait(long milliseconds) {
   (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
@@ -236,16 +246,21 @@ void wait(long milliseconds) {
 }
 
 void serve(int number) {
+  ESG_FAULT_POINT("worker.begins");
+  on_shmem_exit(give_back, Int32GetDatum(number));  // first: what is taken from here on is given back whatever happens
   Job job = begin_job(number);
   if (!OidIsValid(job.owner)) return;
-  on_shmem_exit(give_back, Int32GetDatum(number));
+  ESG_FAULT_POINT("worker.request_taken");
   BackgroundWorkerInitializeConnectionByOid(job.database, InvalidOid, 0);
+  ESG_FAULT_POINT("worker.connected");
   SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_USERSET, PGC_S_CLIENT);
   SetUserIdAndSecContext(job.owner, 0);
+  ESG_FAULT_POINT("worker.became_owner");
   int64 last_progress = monotonic_now();
   long pause = kFirstWait;
   for (;;) {
     const Pass pass = work(job);
+    ESG_FAULT_POINT("worker.pass_done");
     if (pass.stopping) return;
     if (pass.reaped > 0) {
       last_progress = monotonic_now();
@@ -264,8 +279,9 @@ void serve(int number) {
 
 void emag_sync_guard_worker_main(Datum argument) {
   pqsignal(SIGTERM, die);
-  pqsignal(SIGHUP, SIG_IGN);
+  esg::pg::ignore_signal_compat(SIGHUP);
   BackgroundWorkerUnblockSignals();
-  esg::serve(DatumGetInt32(argument));
+  esg::pg::without_exceptions([argument] { esg::serve(DatumGetInt32(argument)); });
+  ESG_FAULT_POINT("worker.served");
   proc_exit(0);
 }

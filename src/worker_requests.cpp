@@ -9,6 +9,8 @@
 namespace esg {
 namespace {
 
+/// The name of its lock in pg_stat_activity.
+constexpr const char *kTranche = "emag_sync_guard_workers";
 constexpr int kSlots = 64;
 /// A worker that was registered and has not begun after this long will not: it is asked for again.
 constexpr int64 kNoReceipt = 2 * core::kSecond;
@@ -224,10 +226,10 @@ void worker_requests_attach() {
   requests = static_cast<Requests *>(ShmemInitStruct("emag_sync_guard worker requests", sizeof(Requests), &found));
   if (!found) {
     memset(requests, 0, sizeof(Requests));
-    requests->tranche = LWLockNewTrancheId();
+    requests->tranche = pg::new_lwlock_tranche_compat(kTranche);
     LWLockInitialize(lock(), requests->tranche);
   }
-  LWLockRegisterTranche(requests->tranche, "emag_sync_guard_workers");
+  pg::register_lwlock_tranche_compat(requests->tranche, kTranche);
 }
 
 }  // namespace esg

@@ -2,6 +2,7 @@
 // the leases first, of every table that he may reap, then closes their runs table by table (reap.h has the locks).
 
 #include "errors.h"
+#include "fault.h"
 #include "leases.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -66,6 +67,7 @@ static Datum worker_started(FunctionCallInfo fcinfo) {
     ereport(NOTICE, errmsg("nothing is reaped: emag_sync_guard.enabled is off"));
     PG_RETURN_INT64(0);
   }
+  ESG_FAULT_POINT("worker_started.superseded");
   ReapCall call;
   call.question = question_now();
   call.path = "worker_started";
@@ -74,6 +76,7 @@ static Datum worker_started(FunctionCallInfo fcinfo) {
   each_table(InvalidOid, tables, [&](const Guarded &g) {
     RunFilter filter;
     filter.keys = superseded_keys(g, worker);
+    ESG_FAULT_POINT("worker_started.memory_told");
     if (filter.keys != 0) reaped += reap_these(g, call, filter);
     return true;
   });

@@ -48,9 +48,9 @@ constexpr Step kSteps[] = {
     {24 * kMonth, 24},
     {60 * kMonth, 60},
     {120 * kMonth, 120},
-    {12 * 25 * kMonth, 300},
-    {12 * 50 * kMonth, 600},
-    {12 * 100 * kMonth, 1200},
+    {300 * kMonth, 300},
+    {600 * kMonth, 600},
+    {1200 * kMonth, 1200},
 };
 
 /// From 2000-01-01, a Saturday, to the Monday that weeks are counted from.
@@ -61,7 +61,7 @@ Micros floor_div(Micros a, Micros b) { return a / b - (a % b < 0 ? 1 : 0); }
 /// Days from 2000-01-01 to the first of a month, which is counted from January 2000. (The usual arithmetic of the Gregorian
 /// calendar: years that begin in March, eras of 400 of them.)
 Micros days_to_month(Micros month) {
-  const Micros from_march = month - 2 + 2000 * 12;
+  const Micros from_march = month - 2 + Micros{2000} * 12;
   const Micros year = floor_div(from_march, 12);
   const Micros era = floor_div(year, 400);
   const Micros year_of_era = year - era * 400;

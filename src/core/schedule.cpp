@@ -211,7 +211,7 @@ std::optional<Micros> next_run(const Schedule &schedule, Micros after) noexcept 
   if (after > kFarthest || after < -kFarthest) return std::nullopt;
   if (schedule.every_seconds != 0) return after + schedule.every_seconds * kSecond;
   const std::int64_t minute = floor_divide(after, kMinute) + 1;
-  std::int64_t day = floor_divide(minute, 24 * 60);
+  std::int64_t day = floor_divide(minute, std::int64_t{24} * 60);
   auto from = static_cast<int>(minute - day * 24 * 60);
   for (int i = 0; i <= kLongestWait; ++i, ++day, from = 0) {
     if (!fits_day(schedule, day + kDaysFrom1970To2000)) continue;

@@ -10,7 +10,7 @@ namespace esg::core {
 namespace {
 
 /// A span with the margin that a limit leaves above it.
-Micros with_margin(Micros span) noexcept { return span + span / 2; }
+Micros with_margin(Micros span) noexcept { return span < kLongestLimit / 3 * 2 ? span + span / 2 : kLongestLimit; }
 
 Micros round_up(Micros span, Micros unit) noexcept { return (span + unit - 1) / unit * unit; }
 
@@ -32,7 +32,7 @@ std::optional<Micros> needed_limit(const Micros *sorted, std::size_t count) noex
 }
 
 Micros round_limit(Micros limit) noexcept {
-  const Micros minutes = round_up(std::max(limit, kMinute), kMinute);
+  const Micros minutes = round_up(std::clamp(limit, kMinute, kLongestLimit), kMinute);
   if (minutes < 30 * kMinute) return minutes;
   const Micros five = round_up(minutes, 5 * kMinute);
   return five < 6 * kHour ? five : round_up(five, kHour);

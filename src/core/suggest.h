@@ -26,6 +26,8 @@ constexpr std::size_t kLeastSample = 5;
 constexpr std::size_t kManyRuns = 200;
 /// The share of a large sample that a limit covers in any case.
 constexpr double kCoveredShare = 0.995;
+/// What no limit is above, however long a history says that a run took: whole hours that can still be rounded up.
+constexpr Micros kLongestLimit = (INT64_MAX / kHour - 1) * kHour;
 
 /// What a sample says of itself; absent where it is empty.
 struct SpanFigures {

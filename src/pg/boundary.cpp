@@ -1,4 +1,4 @@
-// The shell's only try block. See boundary.h.
+// The only try block there is. See boundary.h.
 
 #include "pg/boundary.h"
 
@@ -19,11 +19,12 @@ bool is_for_all(const ErrorData &error) {
   return error.sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE && IsolationUsesXactSnapshot();
 }
 
-Datum enter(Body body, FunctionCallInfo fcinfo) {
+void without_exceptions(void (*work)(const void *argument), const void *argument) {
   Caught caught = Caught::kNothing;
   char what[256] = "";
   try {
-    return body(fcinfo);
+    work(argument);
+    return;
   } catch (const std::bad_alloc &) {
     caught = Caught::kOutOfMemory;
   } catch (const std::exception &e) {
@@ -35,7 +36,12 @@ Datum enter(Body body, FunctionCallInfo fcinfo) {
   }
   if (caught == Caught::kOutOfMemory) ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
   ereport(ERROR, errcode(ERRCODE_INTERNAL_ERROR), errmsg("unexpected exception in emag_sync_guard: %s", what));
-  pg_unreachable();
+}
+
+Datum enter(Body body, FunctionCallInfo fcinfo) {
+  Datum result = 0;
+  without_exceptions([&] { result = body(fcinfo); });
+  return result;
 }
 
 }  // namespace esg::pg

@@ -14,6 +14,14 @@ using Body = Datum (*)(FunctionCallInfo fcinfo);
 /// Runs a function's body; turns a C++ exception into an ERROR of SQLSTATE XX000 or 53200.
 Datum enter(Body body, FunctionCallInfo fcinfo);
 
+/// Calls `work`; a C++ exception in it becomes an ERROR of SQLSTATE XX000 or 53200. For whatever is called within PG_TRY: an
+/// exception that passes one by leaves the server's errors a way back into a frame that is gone.
+void without_exceptions(void (*work)(const void *argument), const void *argument);
+template <typename Work>
+void without_exceptions(const Work &work) {
+  without_exceptions([](const void *argument) { (*static_cast<const Work *>(argument))(); }, &work);
+}
+
 /// The error is for the whole transaction: a cancel, a shutdown, a serialization failure. Told by where it was raised, since
 /// a trigger of some table's owner can raise any SQLSTATE, and one table must not end the work on all.
 bool is_for_all(const ErrorData &error);
@@ -26,11 +34,12 @@ ErrorData *try_in_subtransaction(const Work &work) {
   const MemoryContext context = CurrentMemoryContext;
   const ResourceOwner owner = CurrentResourceOwner;
   ErrorData *volatile error = nullptr;
+  PG_USED_FOR_ASSERTS_ONLY const int level = GetCurrentTransactionNestLevel();
   BeginInternalSubTransaction(nullptr);
   MemoryContextSwitchTo(context);
   PG_TRY();
   {
-    work();
+    without_exceptions(work);
     ReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
@@ -45,6 +54,7 @@ ErrorData *try_in_subtransaction(const Work &work) {
     CurrentResourceOwner = owner;
   }
   PG_END_TRY();
+  Assert(GetCurrentTransactionNestLevel() == level && CurrentMemoryContext == context);
   if (error != nullptr && is_for_all(*error)) ReThrowError(error);
   return error;
 }

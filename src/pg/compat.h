@@ -1,4 +1,4 @@
-// Differences between PostgreSQL versions, all of them. Shims are named <function>_compat; written for 15 to 18.
+// Differences between PostgreSQL versions, all of them. Shims are named <function>_compat; written for 15 to 19.
 #pragma once
 
 /// The module's magic block; from 18 on it also tells name and version.
@@ -76,6 +76,32 @@ inline double notify_queue_pages_compat() {
 #endif
 }
 
+inline void ignore_signal_compat(int signal) {
+#if PG_VERSION_NUM >= 190000
+  pqsignal(signal, PG_SIG_IGN);
+#else
+  pqsignal(signal, SIG_IGN);
+#endif
+}
+
+/// A jsonb that is being put together: once the outermost object is closed, `result` is the whole.
+#if PG_VERSION_NUM >= 190000
+using JsonbInStateCompat = JsonbInState;
+#else
+struct JsonbInStateCompat {
+  JsonbValue *result;
+  JsonbParseState *parseState;  // NOLINT(readability-identifier-naming): as in the server's
+};
+#endif
+
+inline void push_jsonb_value_compat(JsonbInStateCompat *state, JsonbIteratorToken token, JsonbValue *value) {
+#if PG_VERSION_NUM >= 190000
+  pushJsonbValue(state, token, value);
+#else
+  state->result = pushJsonbValue(&state->parseState, token, value);
+#endif
+}
+
 using TreeMutator = Node *(*)(Node *, void *);
 using TreeWalker = bool (*)(Node *, void *);
 
@@ -95,6 +121,42 @@ inline bool walk_tree_compat(Node *node, TreeWalker walker, void *context) {
 #else
   const auto untyped = reinterpret_cast<void (*)()>(walker);
   return expression_tree_walker(node, reinterpret_cast<bool (*)()>(untyped), context);
+#endif
+}
+
+/// Whether a value of this domain may be refused.
+inline bool domain_has_constraints_compat(Oid type) {
+#if PG_VERSION_NUM >= 190000
+  return DomainHasConstraints(type, nullptr);
+#else
+  return DomainHasConstraints(type);
+#endif
+}
+
+/// What a callback of CacheRegisterSyscacheCallback is told.
+#if PG_VERSION_NUM >= 190000
+using SysCacheIdentifierCompat = SysCacheIdentifier;
+#else
+using SysCacheIdentifierCompat = int;
+#endif
+
+/// A kind of lock in shared memory, by the name that pg_stat_activity shows; from 19 on the server remembers the name, before
+/// that each process has to be told.
+inline int new_lwlock_tranche_compat(const char *name) {
+#if PG_VERSION_NUM >= 190000
+  return LWLockNewTrancheId(name);
+#else
+  (void)name;
+  return LWLockNewTrancheId();
+#endif
+}
+
+inline void register_lwlock_tranche_compat(int tranche, const char *name) {
+#if PG_VERSION_NUM >= 190000
+  (void)tranche;
+  (void)name;
+#else
+  LWLockRegisterTranche(tranche, name);
 #endif
 }
 

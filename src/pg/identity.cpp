@@ -62,4 +62,12 @@ Oid extension_table(const char *name) {
   return table;
 }
 
+Relation open_extension_table(const char *name) {
+  for (;;) {
+    // Each turn looks the name up in the catalogs as they are after the wait.
+    if (Relation relation = try_relation_open(extension_table(name), AccessShareLock)) return relation;
+    AcceptInvalidationMessages();
+  }
+}
+
 }  // namespace esg::pg

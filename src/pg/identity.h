@@ -42,4 +42,8 @@ Oid extension_id();
 /// `name` as a table of the extension's schema; an ERROR where it is missing.
 Oid extension_table(const char *name);
 
+/// The same, opened with ACCESS SHARE, for table_close(). An extension that is dropped while its lock is waited for is not
+/// installed; one that was made anew meanwhile is the one.
+Relation open_extension_table(const char *name);
+
 }  // namespace esg::pg

@@ -57,7 +57,7 @@ class Rows {
   ReturnSetInfo *result_;
   int count_ = 0;
   Datum values_[kMaxColumns];
-  bool nulls_[kMaxColumns];
+  bool nulls_[kMaxColumns] = {};
 };
 
 }  // namespace esg::pg

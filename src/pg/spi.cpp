@@ -52,10 +52,12 @@ void spi_utility(const char *sql) {
 }
 
 Datum spi_datum(uint64 row, int number, bool *is_null) {
+  Assert(row < SPI_tuptable->numvals && number >= 1 && number <= SPI_tuptable->tupdesc->natts);
   return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, is_null);
 }
 
 char *spi_text(uint64 row, int number, MemoryContext context) {
+  Assert(row < SPI_tuptable->numvals && number >= 1 && number <= SPI_tuptable->tupdesc->natts);
   const char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
   return value == nullptr ? nullptr : MemoryContextStrdup(context, value);
 }

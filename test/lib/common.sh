@@ -44,10 +44,11 @@ cleanup() {
     set +e
     [ -z "$STEP_PID" ] || end_step
     [ -z "${APT_LOG:-}" ] || rm -f "$APT_LOG"
+    [ -n "$KEEP" ] || ! declare -F remove_roots >/dev/null || remove_roots
     if [ -n "$WORK" ] && [ -d "$WORK" ]; then
         if [ -z "$KEEP" ]; then
             stop_all_clusters
-            rm -rf "$WORK"
+            rm -rf --one-file-system "$WORK"
         elif [ "$status" != 0 ]; then
             say "Everything is left in $WORK, with what runs in it"
         fi
@@ -89,7 +90,7 @@ make_work() {
 
 # as_server COMMAND...: as the user who runs the server, in a folder he can read.
 as_server() (
-    case $PWD/ in "$WORK"/*) ;; *) cd "$WORK" ;; esac
+    case $PWD/ in "$WORK"/*) ;; *) cd "$WORK" || return ;; esac
     # What is left behind by a program that was killed goes with the folder.
     set -- env HOME="$WORK" TMPDIR="$WORK/tmp" USER="$SERVER_USER" LOGNAME="$SERVER_USER" "$@"
     [ "$(id -un)" = "$SERVER_USER" ] ||

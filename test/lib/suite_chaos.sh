@@ -1,10 +1,72 @@
 # shellcheck shell=bash
-# The suite chaos of test/run.
+# The suite chaos of test/run: test/chaos, and the tests of its own oracle. CHAOS_SEED repeats the plan of an earlier run;
+# --keep leaves its folder (the facts of every process, the tables in the end, the servers' logs).
 
-CHAOS_PACKAGES=""
+CHAOS_PACKAGES="pgbouncer python3 python3-asyncpg python3-psycopg2"
 # shellcheck disable=SC2034
-CHAOS_COUNTED="consistency checks"
+CHAOS_COUNTED="invariants, each over all runs; tests of the oracle"
 
 suite_chaos() {
-    skipped chaos "not written yet"
+    local log=$WORK/log/chaos_oracle.log
+    # The oracle must be able to fail: each kind of violation, made up, is found.
+    step "Testing the oracle of the chaos" "$log" chaos_program test_oracle.py || true
+    count_invariants "$log" "the oracle "
+    if [ -n "$SOAK" ]; then
+        chaos_run "a soak of chaos" --seconds 1080 --workers 20 --faults 64
+    else
+        chaos_run "chaos" --seconds 72 --workers 16 --faults 8
+    fi
+    chaos_noticed "the guard is switched off" off 0
+    chaos_noticed "the triggers are disabled" triggers 0
+    [ -z "$SOAK" ] || chaos_noticed "a restarted server has no grace" grace 3
+    expect_some chaos
+}
+
+left_out_chaos() {
+    [ -n "$SOAK" ] || echo "chaos: the soak of 18 minutes, more than 10 000 runs and 50 faults of the servers; a guard without restart_grace"
+}
+
+chaos_program() {
+    as_server env PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 "$SOURCE/test/chaos/$1" "${@:2}"
+}
+
+# count_invariants LOG PREFIX: lines "ok N - NAME" and "not ok N - NAME", the latter with what comes after.
+count_invariants() {
+    local outcome name seen=
+    while IFS=$'\t' read -r outcome name; do
+        seen=yes
+        if [ "$outcome" = ok ]; then pass chaos "$2$name"; else fail chaos "$2$name"; fi
+    done < <(sed -nE 's/^(ok|not ok) [0-9]+ - (.*)/\1\t\2/p' "$1")
+    [ -n "$seen" ] || fail chaos "could not run to its end" "$1"
+    { grep '^# ' "$1" || true; } | head -n 60 | indent
+}
+
+# chaos_run TITLE ARGUMENTS...
+chaos_run() {
+    local title=$1 folder=$WORK/chaos log=$WORK/log/chaos.log status=0
+    shift
+    # shellcheck disable=SC2317
+    step_hint() { sed -nE 's/^at [0-9]+ s: //p' "$1" | tail -n 1; }
+    step "Running $title" "$log" chaos_program run.py --bin "$BIN" --folder "$folder" ${CHAOS_SEED:+--seed "$CHAOS_SEED"} "$@" ||
+        status=$?
+    step_hint() { :; }
+    { grep -vE '^(at [0-9]+ s:|ok |not ok |# |WARNING:|DETAIL:|HINT:|FATAL:)' "$log" || true; } | head -n 60 | indent
+    count_invariants "$log" ""
+    if [ "$status" != 0 ]; then
+        note "the same decisions again: CHAOS_SEED=$(sed -nE 's/^seed ([0-9]+):.*/\1/p' "$log") test/run --only chaos --keep${SOAK:+ --soak}"
+        note "the evidence, where --keep was given: $folder; judged again by test/chaos/run.py --check --folder $folder"
+    fi
+    [ -n "$KEEP" ] || rm -rf "$folder"
+}
+
+# chaos_noticed WHAT HOW FAULTS: the oracle notices a guard that does not guard.
+chaos_noticed() {
+    local folder=$WORK/chaos_$2 log=$WORK/log/chaos_$2.log
+    if step "Running chaos while $1" "$log" chaos_program run.py --bin "$BIN" --folder "$folder" --break "$2" \
+        --seconds 10 --workers 12 --faults "$3" ${CHAOS_SEED:+--seed "$CHAOS_SEED"}; then
+        pass chaos "the oracle notices that $1: $(grep -c '^not ok ' "$log") invariants do not hold"
+    else
+        fail chaos "the oracle notices that $1" "$log"
+    fi
+    [ -n "$KEEP" ] || rm -rf "$folder"
 }

@@ -10,12 +10,13 @@ BUILD_COUNTED="builds"
 build_module() {
     BUILD_FOLDER=$SOURCE
     step_hint() { build_hint; }
-    # As Debian's users get it, with bitcode for the JIT; a run of single suites
-    # does without, which halves the time.
+    # With the module's assertions, which the suites are to meet. Else as Debian's
+    # users get it, with bitcode for the JIT; a run of single suites does without,
+    # which halves the time.
     local bitcode=
     wanted build || bitcode=with_llvm=no
     if step "Building with g++ and installing it there" "$WORK/log/build.log" \
-        build_and_install "$SOURCE" CXX=g++ $bitcode; then
+        build_and_install "$SOURCE" CXX=g++ ASSERTIONS=yes $bitcode; then
         pass build "g++"
         BUILT=yes
     else
@@ -35,8 +36,18 @@ fail_build() {
 suite_build() {
     BUILD_FOLDER=$WORK/other_build
     try_build "clang++ with bitcode" build "$BUILD_FOLDER" CXX=clang++
-    try_build "without bitcode" build "$BUILD_FOLDER" CXX=g++ with_llvm=no
+    try_build "without bitcode, as shipped: without assertions" build_without_assertions "$BUILD_FOLDER"
     try_build "CMake, the module too" build_with_cmake "$BUILD_FOLDER"
+}
+
+has_assertions() { nm -D "$1/emag_sync_guard.so" | grep ' U ExceptionalCondition$' >/dev/null; }
+
+# Both ways round, so that neither says nothing: the module that the suites test
+# has them, a plain make leaves them out.
+build_without_assertions() {
+    build "$1" CXX=g++ with_llvm=no || return
+    has_assertions "$SOURCE" || { echo "the module that the suites test has no assertions"; return 1; }
+    ! has_assertions "$1" || { echo "a plain make builds assertions in"; return 1; }
 }
 
 build_with_cmake() {
@@ -57,78 +68,6 @@ try_build() {
     fi
     step_hint() { :; }
     rm -rf "$BUILD_FOLDER"
-}
-
-# ---- static -----------------------------------------------------------------
-STATIC_COUNTED="checks"
-
-# What must agree with each other in the tree and the module.
-suite_static() {
-    say "Checking what must agree in the tree and the module"
-    cd "$SOURCE"
-    check static "META.json tells the control file's version" versions_agree
-    check static "test/schedule lists every file in test/sql" \
-        lists_agree test/schedule test/sql .sql expected
-    check static "test/isolation_schedule lists every spec" \
-        lists_agree test/isolation_schedule test/specs .spec test/expected
-    check static "only src/pg/prelude.h includes postgres.h" only_in 'src/pg/prelude\.h' 'include *[<"]postgres\.h'
-    check static "only src/pg/prelude.h and compat.h ask for the server's version" \
-        only_in 'src/pg/(prelude|compat)\.h' 'PG_VERSION_NUM'
-    if [ -n "$BUILT" ]; then
-        check static "the module exports what src/exports.txt lists" exports_agree
-        check static "the module is linked with full RELRO" fully_relro
-    else
-        fail static "no module was built"
-    fi
-    cd "$PROJECT"
-}
-
-versions_agree() {
-    perl -MJSON::PP -e '
-        use strict; use warnings;
-        local $/;
-        open my $control, "<", "emag_sync_guard.control" or die $!;
-        my ($version) = <$control> =~ /^default_version\s*=\s*\x27([^\x27]+)\x27/m or die "no default_version\n";
-        open my $json, "<", "META.json" or die $!;
-        my $meta = decode_json(<$json>);
-        my $provided = $meta->{provides}{emag_sync_guard};
-        my %told = (
-            "version" => $meta->{version},
-            "provides.version" => $provided->{version},
-            "provides.file" => $provided->{file} =~ s/.*--(.*)\.sql$/$1/r);
-        my @wrong = grep { $told{$_} ne $version } sort keys %told;
-        die map { "META.json $_ is $told{$_}, the control file says $version\n" } @wrong if @wrong;
-        die "META.json names no docfile that exists\n" unless -e $provided->{docfile};
-        $meta->{prereqs}{runtime}{requires}{PostgreSQL} eq "15.0.0" or die "META.json must require PostgreSQL 15.0.0\n";'
-}
-
-# lists_agree SCHEDULE FOLDER SUFFIX EXPECTED: listed once each, and with a result.
-lists_agree() {
-    local listed there name wrong=0
-    listed=$(sed -n 's/^test:[[:space:]]*//p' "$1" | tr -s ' \t' '\n' | sed '/^$/d' | sort)
-    there=$(find "$2" -maxdepth 1 -name "*$3" -printf '%f\n' | sed "s/\\$3\$//" | sort)
-    diff <(echo "$listed") <(echo "$there") || wrong=1
-    for name in $there; do
-        [ -e "$4/$name.out" ] || { echo "there is no $4/$name.out"; wrong=1; }
-    done
-    return $wrong
-}
-
-only_in() {
-    local found
-    found=$(grep -rlE --include='*.cpp' --include='*.h' "$2" src | grep -vxE "$1") || return 0
-    echo "$found"
-    return 1
-}
-
-exports_agree() {
-    diff <(sed '/^#/d; /^$/d' src/exports.txt | sort) \
-        <(nm -D --defined-only emag_sync_guard.so | awk '{ print $3 }' | sort)
-}
-
-fully_relro() {
-    readelf -Wl emag_sync_guard.so | grep -q GNU_RELRO || { echo "no GNU_RELRO"; return 1; }
-    readelf -Wd emag_sync_guard.so | grep -Eq 'BIND_NOW|FLAGS.* NOW' || { echo "no BIND_NOW"; return 1; }
 }
 
 # ---- unit -------------------------------------------------------------------
@@ -196,7 +135,9 @@ expect_something() {
 
 # What each of the three suites leaves of `make installcheck`.
 # A step of a spec that hangs is given up after this many seconds, not 360.
-installcheck() { as_server env PGISOLATIONTIMEOUT=60 make -C "$SOURCE" PG_CONFIG="$PG_CONFIG" installcheck "$@"; }
+installcheck() {
+    as_server env PGISOLATIONTIMEOUT=60 ${SOAK:+EMAG_SYNC_GUARD_MEMORY=full} make -C "$SOURCE" PG_CONFIG="$PG_CONFIG" installcheck "$@"
+}
 
 suite_regress() {
     local log=$WORK/log/regress.log status=0

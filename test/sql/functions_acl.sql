@@ -24,6 +24,36 @@ SELECT oid::regclass AS relation, CASE relkind WHEN 'r' THEN 'table' WHEN 'v' TH
        reloptions AS options, public.rights(relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner) AS rights
 FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace AND relkind NOT IN ('i', 't', 'c') ORDER BY oid::regclass::text COLLATE "C";
 SELECT attrelid::regclass, attname, attacl FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace);
+-- A C function is the symbol of its own name in the extension's library; nothing is granted on types beyond the server's default.
+SELECT oid::regprocedure AS odd_function, prosrc, probin FROM pg_proc
+WHERE pronamespace = 'sync_guard'::regnamespace AND (prosrc <> 'emag_sync_guard_' || proname OR probin <> '$libdir/emag_sync_guard' OR prokind <> 'f' OR prosupport <> 0);
+SELECT oid::regtype AS odd_type, typtype, typacl FROM pg_type
+WHERE typnamespace = 'sync_guard'::regnamespace AND (typacl IS NOT NULL OR typtype NOT IN ('c', 'b') OR (typtype = 'b' AND typelem = 0));
+-- Everything in the schema belongs to the extension and to its owner, and of the extension's nothing is elsewhere.
+CREATE VIEW public.objects AS
+SELECT 'pg_class'::regclass AS class, oid, relname AS name, relowner AS owner FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace AND relkind IN ('r', 'v', 'S')
+UNION ALL SELECT 'pg_proc'::regclass, oid, oid::regprocedure::text, proowner FROM pg_proc WHERE pronamespace = 'sync_guard'::regnamespace
+UNION ALL SELECT 'pg_namespace'::regclass, oid, nspname, nspowner FROM pg_namespace WHERE nspname = 'sync_guard'
+UNION ALL SELECT 'pg_event_trigger'::regclass, oid, evtname, evtowner FROM pg_event_trigger;
+CREATE VIEW public.members AS
+SELECT classid::regclass AS class, objid AS oid FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'emag_sync_guard') AND deptype = 'e';
+SELECT o.* FROM public.objects AS o LEFT JOIN public.members AS m ON (m.class, m.oid) = (o.class, o.oid)
+WHERE m.oid IS NULL OR o.owner <> (SELECT extowner FROM pg_extension WHERE extname = 'emag_sync_guard');
+SELECT pg_describe_object(m.class, m.oid, 0) AS elsewhere FROM public.members AS m LEFT JOIN public.objects AS o ON (m.class, m.oid) = (o.class, o.oid)
+WHERE o.oid IS NULL AND m.class <> 'pg_type'::regclass ORDER BY pg_describe_object(m.class, m.oid, 0) COLLATE "C";
+-- What fires: triggers on its own tables, its event trigger. No rules beyond the views' own, no policies, no row security.
+SELECT tgrelid::regclass, tgname, tgfoid::regproc, tgtype, tgenabled FROM pg_trigger
+WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace) ORDER BY tgrelid::regclass::text COLLATE "C", tgname COLLATE "C";
+SELECT evtname, evtevent, evtfoid::regproc, evtenabled, evttags FROM pg_event_trigger;
+SELECT ev_class::regclass, rulename FROM pg_rewrite WHERE rulename <> '_RETURN' AND ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace);
+SELECT oid::regclass FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace AND (relrowsecurity OR relforcerowsecurity OR relpersistence <> 'p');
+-- Constraints, and indexes with an expression or a predicate, are the server's functions and operators alone; no path is looked at.
+SELECT conrelid::regclass, pg_get_constraintdef(c.oid) FROM pg_constraint AS c JOIN pg_class AS t ON t.oid = conrelid
+WHERE relnamespace = 'sync_guard'::regnamespace AND contype NOT IN ('n', 'p') ORDER BY conrelid::regclass::text COLLATE "C", conname COLLATE "C";
+SELECT indexrelid::regclass, indisunique, pg_get_expr(indexprs, indrelid) AS expressions, pg_get_expr(indpred, indrelid) AS predicate
+FROM pg_index WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'sync_guard'::regnamespace)
+  AND (indexprs IS NOT NULL OR indpred IS NOT NULL) ORDER BY indexrelid::regclass::text COLLATE "C";
 SELECT nspname, public.rights(nspacl, 'n', nspowner) AS rights FROM pg_namespace WHERE nspname = 'sync_guard';
 \pset format aligned
 

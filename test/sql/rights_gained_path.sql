@@ -32,63 +32,10 @@ CREATE TABLE app.parts (id integer, state char(10) DEFAULT 'running', started_at
 CREATE TABLE app.parts_1 PARTITION OF app.parts DEFAULT;
 
 -- Look-alikes of everything in pg_catalog that can be made: they leave a lock behind and fail.
-CREATE SCHEMA evil;
-CREATE FUNCTION evil.mark(what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-BEGIN
-    PERFORM pg_advisory_lock(4242, 1);
-    RAISE EXCEPTION 'trapped: %', what;
-END $$;
-CREATE TABLE evil.made (kind text, name text);
-DO $$
-DECLARE
-    f record;
-BEGIN
-    FOR f IN SELECT proname, oid::regprocedure::text AS signature, pg_get_function_arguments(oid) AS arguments,
-                    pg_get_function_result(oid) AS result
-             FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f'
-               AND NOT proargtypes::oid[] && ARRAY['internal'::regtype, 'cstring'::regtype]::oid[]
-               AND prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype, 'event_trigger'::regtype) LOOP
-        BEGIN
-            EXECUTE format('CREATE FUNCTION evil.%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$BEGIN PERFORM evil.mark(%L); END$f$',
-                           f.proname, f.arguments, f.result, f.signature);
-            INSERT INTO evil.made VALUES ('function', f.signature);
-        EXCEPTION WHEN OTHERS THEN NULL;
-        END;
-    END LOOP;
-    FOR f IN SELECT oprname, format_type(oprleft, NULL) AS l, format_type(oprright, NULL) AS r, format_type(oprresult, NULL) AS result,
-                    oid::regoperator::text AS signature, 'op_' || oid AS function
-             FROM pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprkind = 'b' LOOP
-        BEGIN
-            EXECUTE format('CREATE FUNCTION evil.%I(%s, %s) RETURNS %s LANGUAGE plpgsql AS $f$BEGIN PERFORM evil.mark(%L); END$f$',
-                           f.function, f.l, f.r, f.result, f.signature);
-            EXECUTE format('CREATE OPERATOR evil.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = evil.%I)', f.oprname, f.l, f.r, f.function);
-            INSERT INTO evil.made VALUES ('operator', f.signature);
-        EXCEPTION WHEN OTHERS THEN NULL;
-        END;
-    END LOOP;
-    -- Better matches for what is compared, joined and added without a cast.
-    FOR f IN SELECT o AS oprname, l::text, r::text, CASE WHEN o IN ('||', '->>') THEN 'text' WHEN o IN ('+', '-', '*', '/') THEN l::text ELSE 'boolean' END AS result,
-                    'better_' || row_number() OVER () AS function
-             FROM unnest('{=,<>,<,>,<=,>=,||,->>,+,-,*,/}'::text[]) AS o,
-                  unnest('{text,varchar,bpchar,name,"\"char\"",smallint,integer,bigint,oid,regclass,regtype,boolean,timestamp,timestamptz,interval,jsonb,json,uuid,tid,numeric,float8}'::regtype[]) AS l,
-                  unnest('{text,varchar,bpchar,name,"\"char\"",smallint,integer,bigint,oid,regclass,regtype,boolean,timestamp,timestamptz,interval,jsonb,json,uuid,tid,numeric,float8}'::regtype[]) AS r
-             WHERE NOT EXISTS (SELECT FROM pg_operator WHERE oprname = o AND oprleft = l AND oprright = r) LOOP
-        EXECUTE format('CREATE FUNCTION evil.%I(%s, %s) RETURNS %s LANGUAGE plpgsql AS $f$BEGIN PERFORM evil.mark(%L); END$f$',
-                       f.function, f.l, f.r, f.result, format('%s %s %s', f.l, f.oprname, f.r));
-        EXECUTE format('CREATE OPERATOR evil.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = evil.%I)', f.oprname, f.l, f.r, f.function);
-        INSERT INTO evil.made VALUES ('better operator', f.function);
-    END LOOP;
-    FOR f IN SELECT typname, oid FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype = 'b' AND typcategory <> 'A'
-                AND typname !~ '^_' LOOP
-        EXECUTE format('CREATE DOMAIN evil.%I AS pg_catalog.%1$I CHECK (evil.mark(%L) IS NULL)', f.typname, 'type ' || f.typname);
-        INSERT INTO evil.made VALUES ('type', f.typname);
-    END LOOP;
-    FOR f IN SELECT relname FROM pg_class WHERE relnamespace IN ('pg_catalog'::regnamespace, 'sync_guard'::regnamespace)
-                AND relkind IN ('r', 'v') LOOP
-        EXECUTE format('CREATE TABLE evil.%I (i pg_catalog.int4)', f.relname);
-        INSERT INTO evil.made VALUES ('relation', f.relname);
-    END LOOP;
-END $$;
+\set file :source '/sql/fixtures/look_alikes.sql'
+\set ECHO none
+\i :file
+\set ECHO all
 SELECT kind, count(*) > 50 AS many FROM evil.made GROUP BY kind ORDER BY kind;
 
 -- A path on which even the server's own names come after.

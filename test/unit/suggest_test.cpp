@@ -48,6 +48,13 @@ TEST(NeededLimit, IsHalfAgainTheLongestOfASmallSample) {
   EXPECT_EQ(needed({}), std::nullopt);
 }
 
+TEST(NeededLimit, IsTheLongestLimitWhereThereIsNoMore) {
+  EXPECT_EQ(needed({kMinute, 9'000'000'000'000 * kSecond}), kLongestLimit);
+  EXPECT_EQ(needed({INT64_MAX}), kLongestLimit);
+  EXPECT_EQ(round_limit(kLongestLimit), kLongestLimit);
+  EXPECT_EQ(round_limit(INT64_MAX), kLongestLimit);
+}
+
 TEST(NeededLimit, LeavesOutWhatLiesBeyondAGapOfALargeSample) {
   std::vector<Micros> spans = ramp(199, kMinute);
   spans.push_back(10 * kDay);
