@@ -248,7 +248,7 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
   pg::spi_execute_as_guard(update);
 }
 
-void end_leases(const Guarded &g, Datum keys, const char *reason) {
+uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
   pg::Statement update(
       psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = $4"
                " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
@@ -257,6 +257,14 @@ void end_leases(const Guarded &g, Datum keys, const char *reason) {
   update.add_oid(g.table).add(TEXTARRAYOID, keys);
   add_instant(&update, GetCurrentTimestamp());
   update.add_text(reason);
+  return pg::spi_execute_as_guard(update);
+}
+
+void rename_end(int64 token) {
+  pg::Statement update(
+      "UPDATE sync_guard.leases AS l SET end_reason = 'reaped' WHERE l.token OPERATOR(pg_catalog.=) $1"
+      " AND l.end_reason OPERATOR(pg_catalog.=) 'finished'");
+  add_int64(&update, &token);
   pg::spi_execute_as_guard(update);
 }
 

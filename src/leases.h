@@ -58,7 +58,12 @@ bool reattach_lease(const Lease &lease);
 void write_beat(const Lease &lease, const int64 *done, const int64 *total);
 
 /// Ends the open leases of these runs (text[]): reason "finished", "reaped", "deleted", "retried", "replaced".
-void end_leases(const Guarded &g, Datum keys, const char *reason);
+/// How many: those that others have locked are left.
+uint64 end_leases(const Guarded &g, Datum keys, const char *reason);
+
+/// Of a lease that was locked when its run was reaped, and that the table's trigger has ended a moment later, in this transaction:
+/// it was "reaped" and not "finished".
+void rename_end(int64 token);
 
 /// The same of leases that were locked when their runs ended, so that somebody else has to: "reaped" where the journal says so,
 /// else "finished".

@@ -68,12 +68,13 @@ char *closing_statement(const Guarded &g) {
       from_item(g), closing_assignments(g, "$1", "v.message", "v.duration"), column_ref(g.status));
 }
 
-void end_leases_of(const Guarded &g, const Run *const *runs, int count) {
+/// False: some are locked by others.
+bool end_leases_of(const Guarded &g, const Run *const *runs, int count) {
   auto **leased = static_cast<const Run **>(palloc(sizeof(Run *) * Max(count, 1)));
   int leases = 0;
   for (int i = 0; i < count; ++i)
     if (runs[i]->token != 0) leased[leases++] = runs[i];
-  if (leases > 0) end_leases(g, keys_of(leased, leases), "reaped");
+  return leases == 0 || end_leases(g, keys_of(leased, leases), "reaped") == static_cast<uint64>(leases);
 }
 
 /// Whether a locked run is still there to be closed: its worker is not just committing, and gave no sign since it was judged.
@@ -107,7 +108,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
       .add(TEXTARRAYOID, pg::text_array(reasons, count))
       .add(TEXTARRAYOID, pg::text_array(durations, count));
 
-  end_leases_of(g, runs, count);
+  const bool leases_ended = end_leases_of(g, runs, count);
   ESG_FAULT_POINT("reap.leases_ended");
   const pg::Identity before = work_as(g, pg::Access::kWrite);
   const MemoryContext context = CurrentMemoryContext;
@@ -124,6 +125,8 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
   if (updated != static_cast<uint64>(count))
     ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
             errmsg("a trigger of table %s kept a run from being closed", g.name));
+  for (int i = 0; i < count && !leases_ended; ++i)
+    if (runs[i]->token != 0) rename_end(runs[i]->token);
   ESG_FAULT_POINT("reap.rows_closed");
 
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));

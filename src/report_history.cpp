@@ -286,22 +286,21 @@ int by_trouble(const void *a, const void *b) {
   return left->first < right->first ? -1 : 1;
 }
 
+bool share_lane(const PastRun &one, const PastRun &other) {
+  return one.table == other.table && strcmp(one.scope, other.scope) == 0;
+}
+
 void make_lanes(History *history) {
   if (history->count > 1) qsort(history->runs, history->count, sizeof(PastRun), by_lane);
   history->lanes = static_cast<Lane *>(
       MemoryContextAllocExtended(history->context, sizeof(Lane) * Max(history->count, 1), MCXT_ALLOC_HUGE));
   for (int i = 0; i < history->count; ++i) {
     const PastRun &run = history->runs[i];
-    Lane *lane = history->lane_count > 0 ? &history->lanes[history->lane_count - 1] : nullptr;
-    const PastRun *before = lane == nullptr ? nullptr : &history->runs[lane->first];
-    if (before == nullptr || before->table != run.table || strcmp(before->scope, run.scope) != 0) {
-      lane = &history->lanes[history->lane_count++];
-      *lane = Lane{};
-      lane->table = run.table;
-      lane->first = i;
-    }
-    ++lane->count;
-    ++lane->counts[static_cast<int>(run.outcome)];
+    if (i == 0 || !share_lane(history->runs[i - 1], run))
+      history->lanes[history->lane_count++] = Lane{run.table, nullptr, i, 0, {}};
+    Lane &lane = history->lanes[history->lane_count - 1];
+    ++lane.count;
+    ++lane.counts[static_cast<int>(run.outcome)];
   }
   qsort(history->lanes, history->lane_count, sizeof(Lane), by_trouble);
   for (int i = 0; i < history->lane_count; ++i)

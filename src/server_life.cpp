@@ -101,6 +101,8 @@ std::optional<core::Micros> life_began(const Clock &clock) {
 }
 
 bool server_is_stopping() noexcept {
+  // Whose postmaster was killed takes no more part in anything, and its file says nothing of that.
+  if (!PostmasterIsAlive()) return true;
   char path[MAXPGPATH];
   snprintf(path, sizeof path, "%s/postmaster.pid", DataDir);
   const int file = open(path, O_RDONLY | O_CLOEXEC);

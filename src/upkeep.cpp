@@ -59,7 +59,9 @@ static Datum settings_changed(FunctionCallInfo fcinfo) {
   const auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
   const TupleDesc desc = RelationGetDescr(trigger->tg_relation);
   ESG_FAULT_POINT("settings.row_changed");
-  if (trigger->tg_trigtuple != nullptr) invalidate_of(trigger->tg_trigtuple, desc);
+  // Not fired for a row, as none of our own triggers is.
+  if (trigger->tg_trigtuple == nullptr) return Datum(0);
+  invalidate_of(trigger->tg_trigtuple, desc);
   if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) invalidate_of(trigger->tg_newtuple, desc);
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
       RelationGetRelid(trigger->tg_relation) == pg::extension_table("settings"))

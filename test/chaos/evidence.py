@@ -86,6 +86,9 @@ class Run:
         """Walks over the steps; each transaction is open until its end was answered, or its process is gone."""
         begin, batch, started = None, [], None
         for step in self.steps:
+            if step.what == "finish":
+                # finish_sync holds the fence while it works, and until the standby has it.
+                self.fences.append([step.lo, step.hi, NEVER, NEVER])
             if step.what == "begin":
                 begin, batch, started = step, [], None
             elif step.what == "product":
@@ -154,6 +157,10 @@ class Run:
         if self.plan["lease"] == "bound" and ttl is None:
             return self.silence, DEFAULT_TTL
         return (ttl, ttl) if self.lease.ok == "yes" else (min(ttl, self.silence), max(ttl, self.silence))
+
+    def lease_is_sure(self):
+        """Where the row is there, so is the lease."""
+        return self.lease is not None and (self.lease is self.start or self.lease.ok == "yes")
 
     def leased(self):
         return self.lease is not None and self.lease.ok != "no"
@@ -246,16 +253,16 @@ class Evidence:
             return False
         if any(lo <= t <= hi + EPSILON for lo, hi, _, _ in run.fences):
             return False
-        if any(step.ok == "yes" and t > step.hi + EPSILON for step in self.superseding(run)):
+        if run.lease_is_sure() and any(step.ok == "yes" and t > step.hi + EPSILON for step in self.superseding(run)):
             return True
         life = self.life_at(t)
         session = self.session_end(run)
-        if session and session[2] == "violent" and life.hi < run.lease.lo and t > session[1] + NOTICED:
+        if run.lease_is_sure() and session and session[2] == "violent" and life.hi < run.lease.lo and t > session[1] + NOTICED:
             return True
         signs = self.signs_until(run, t)
         last = max(step.hi for step in signs)
         limit = run.limits()[1]
-        if run.leased() and run.plan["lease"] == "bound" and life.hi < run.lease.lo and (session is None or t < session[0]):
+        if run.lease_is_sure() and run.plan["lease"] == "bound" and life.hi < run.lease.lo and (session is None or t < session[0]):
             limit = run.limits()[0]
         if any(last - 1 <= at <= t + 1 for at in self.held):
             limit *= 2

@@ -29,7 +29,8 @@ def dead_are_closed(h):
         if run.row is None:
             continue
         deaths = h.evidence.death(run)
-        ended = min([end.lo for end in run.ends if end.ok != "no"] + ([run.reaped["committed"]] if run.reaped else []) + [NEVER])
+        # Who closes it has locked its row from the verdict on, and is not waited for: others pass it by until he has committed.
+        ended = min([end.lo for end in run.ends if end.ok != "no"] + ([run.reaped["at"]] if run.reaped else []) + [NEVER])
         looked += bool(deaths)
         for since, to in deaths:
             full = [s for s in sweeps if s.lo > since and s.hi < to

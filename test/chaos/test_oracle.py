@@ -302,6 +302,11 @@ RIGHT = [
     ("products whose answer was lost are not there", several(
         without_steps("ann", "commit"), remove("products", batch="ann-1/1"),
         add("step", "ann", "commit", 102.16, 102.17, ok="unknown", run="ann-1", link="ann/1"))),
+    ("a dead run is shown as fenced while its late finish is on its way", several(
+        without_steps("ann", "finish"), change("jobs", "a", ended=WALL + 104.05), without_steps("reader1", "is_running"),
+        change("leases", "a", ended=104.05), without_steps("reaper1", "sweep"),
+        add("step", "ann", "finish", 104.0, 104.1, value=[""], run="ann-1", link="ann/1", status="completed"),
+        sees("see_running", 104.02, [["jobs", "a"]]))),
     ("a run that was dead came back with a heartbeat before anybody closed it", several(
         without_steps("ann", "beat"), without_steps("reader1", "see_live"), without_steps("reader1", "see_running"),
         without_steps("reader1", "is_running"), without_steps("reader1", "status"), without_steps("reaper1", "sweep"),
