@@ -38,7 +38,7 @@ core::Lease lease_evidence(const Lease &lease, const Tracked *entry) {
   evidence.ttl = bound ? lease.ttl : lease.ttl.value_or(kDefaultTtl);
   evidence.session_ended = bound && entry->session_ended;
   evidence.worker_reannounced = lease.superseded.has_value();
-  evidence.held_as_mass_death = in_memory && entry->held;
+  evidence.held_as_mass_death = in_memory && entry->held && !entry->passed_over;
   return evidence;
 }
 
@@ -51,7 +51,7 @@ core::Lease lease_evidence(const Tracked &entry) {
   if (entry.ttl > 0) evidence.ttl = entry.ttl;
   else if (!bound) evidence.ttl = kDefaultTtl;
   evidence.session_ended = bound && entry.session_ended;
-  evidence.held_as_mass_death = entry.held;
+  evidence.held_as_mass_death = entry.held && !entry.passed_over;
   return evidence;
 }
 

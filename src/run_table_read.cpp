@@ -57,7 +57,8 @@ void weigh_mass_death() {
   each_entry(LW_SHARED, [&](const Entry *entry) {
     const Tracked &run = entry->run;
     if (run.id.database != MyDatabaseId || run.binding != Binding::kHeartbeat || run.ttl == 0) return true;
-    if (FullTransactionIdIsValid(run.closer)) return true;
+    // Another run has the place of one that was passed over: its death was no part of this.
+    if (FullTransactionIdIsValid(run.closer) || run.passed_over) return true;
     ++leases;
     if (!has_lapsed(run, now)) return true;
     ++lapsed;
@@ -66,7 +67,8 @@ void weigh_mass_death() {
   });
   if (lapsed <= kFewEnough || lapsed * 2 <= leases || fresh == 0) return;
   each_entry(LW_EXCLUSIVE, [now](Entry *entry) {
-    if (entry->run.id.database == MyDatabaseId && has_lapsed(entry->run, now)) entry->run.held = true;
+    Tracked *run = &entry->run;
+    if (run->id.database == MyDatabaseId && !run->passed_over && has_lapsed(*run, now)) run->held = true;
     return true;
   });
   SpinLockAcquire(&table->lock);

@@ -202,6 +202,8 @@ def main():
         options.seed = random.SystemRandom().randrange(10**6)
     options.folder = os.path.abspath(options.folder)
     if not options.check:
+        # Whoever ends this program ends what it has started.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         shutil.rmtree(options.folder, ignore_errors=True)
         os.makedirs(options.folder)
         driver = Driver(options)

@@ -286,6 +286,8 @@ WRONG = [
     ("a process is killed that nobody killed", oracle.servers_were_well, crash_in_log(9)),
     ("an internal error is in the log", oracle.servers_were_well,
      lambda s: setattr(s, "log", s.log + stamp(103) + "client backend XX000 w01.1 ERROR:  unexpected\n")),
+    ("an internal error of the guard's own worker is in the log", oracle.servers_were_well,
+     lambda s: setattr(s, "log", s.log + stamp(103) + "emag_sync_guard worker XX000 w01.1 ERROR:  unexpected\n")),
     ("a statement is refused for no reason in the plan", oracle.servers_were_well,
      add("step", "ann", "beat", 102.05, 102.06, ok="no", code="40P01", run="ann-1", link="ann/1")),
 ]
@@ -316,6 +318,7 @@ RIGHT = [
 
 def main():
     failures = number = 0
+    print(f"1..{len(RIGHT) + len(WRONG)}")
     for name, change_story in RIGHT:
         s = story()
         change_story(s)

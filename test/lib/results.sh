@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Counts what the suites find. One line per test case in $WORK/results:
-# passed|failed, suite, name. A failure may point at a file that explains it.
+# passed|failed|skipped, suite, name. A failure may point at a file that explains it.
 
 pass() { printf 'passed\t%s\t%s\n' "$1" "$2" >>"$WORK/results"; }
 
@@ -11,8 +11,11 @@ fail() {
     [ -z "${3:-}" ] || [ ! -s "$3" ] || head -n 200 "$3" | indent
 }
 
-# skipped SUITE REASON: shown, never counted as passed.
-skipped() { printf '    skipped: %s: %s\n' "$1" "$2"; }
+# skipped SUITE REASON: shown now and at the end, never counted as passed.
+skipped() {
+    printf 'skipped\t%s\t%s\n' "$1" "$2" >>"$WORK/results"
+    printf '    skipped: %s: %s\n' "$1" "$2"
+}
 
 count() { awk -F '\t' -v r="$1" -v s="${2:-}" '$1 == r && (s == "" || $2 == s)' "$WORK/results" | wc -l; }
 

@@ -7,10 +7,10 @@ CHAOS_PACKAGES="pgbouncer python3 python3-asyncpg python3-psycopg2"
 CHAOS_COUNTED="invariants, each over all runs; tests of the oracle"
 
 suite_chaos() {
-    local log=$WORK/log/chaos_oracle.log
+    local log=$WORK/log/chaos_oracle.log status=0
     # The oracle must be able to fail: each kind of violation, made up, is found.
-    step "Testing the oracle of the chaos" "$log" chaos_program test_oracle.py || true
-    count_invariants "$log" "the oracle "
+    step "Testing the oracle of the chaos" "$log" chaos_program test_oracle.py || status=$?
+    count_invariants "$log" "the oracle " "$status"
     if [ -n "$SOAK" ]; then
         chaos_run "a soak of chaos" --seconds 1080 --workers 20 --faults 64
     else
@@ -30,14 +30,18 @@ chaos_program() {
     as_server env PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 "$SOURCE/test/chaos/$1" "${@:2}"
 }
 
-# count_invariants LOG PREFIX: lines "ok N - NAME" and "not ok N - NAME", the latter with what comes after.
+# count_invariants LOG PREFIX STATUS: lines "ok N - NAME" and "not ok N - NAME", the latter with what comes after; as many as the
+# line "1..N" has announced.
 count_invariants() {
-    local outcome name seen=
+    local outcome name seen=0 bad=0 planned
     while IFS=$'\t' read -r outcome name; do
-        seen=yes
-        if [ "$outcome" = ok ]; then pass chaos "$2$name"; else fail chaos "$2$name"; fi
+        seen=$((seen + 1))
+        if [ "$outcome" = ok ]; then pass chaos "$2$name"; else fail chaos "$2$name"; bad=1; fi
     done < <(sed -nE 's/^(ok|not ok) [0-9]+ - (.*)/\1\t\2/p' "$1")
-    [ -n "$seen" ] || fail chaos "could not run to its end" "$1"
+    planned=$(sed -nE 's/^1\.\.([0-9]+)$/\1/p' "$1")
+    if [ "$seen" != "${planned:-none}" ] || { [ "$3" != 0 ] && [ "$bad" = 0 ]; }; then
+        fail chaos "$2could not run to its end: $seen of ${planned:-an unknown number}" "$1"
+    fi
     { grep '^# ' "$1" || true; } | head -n 60 | indent
 }
 
@@ -50,8 +54,8 @@ chaos_run() {
     step "Running $title" "$log" chaos_program run.py --bin "$BIN" --folder "$folder" ${CHAOS_SEED:+--seed "$CHAOS_SEED"} "$@" ||
         status=$?
     step_hint() { :; }
-    { grep -vE '^(at [0-9]+ s:|ok |not ok |# |WARNING:|DETAIL:|HINT:|FATAL:)' "$log" || true; } | head -n 60 | indent
-    count_invariants "$log" ""
+    { grep -vE '^(at [0-9]+ s:|1\.\.|ok |not ok |# |WARNING:|DETAIL:|HINT:|FATAL:)' "$log" || true; } | head -n 60 | indent
+    count_invariants "$log" "" "$status"
     if [ "$status" != 0 ]; then
         note "the same decisions again: CHAOS_SEED=$(sed -nE 's/^seed ([0-9]+):.*/\1/p' "$log") test/run --only chaos --keep${SOAK:+ --soak}"
         note "the evidence, where --keep was given: $folder; judged again by test/chaos/run.py --check --folder $folder"

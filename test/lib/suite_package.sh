@@ -26,7 +26,7 @@ suite_package() {
 package_releases() { if [ -n "$MATRIX" ]; then echo "$PACKAGE_RELEASES_MATRIX"; else echo "$PACKAGE_RELEASES"; fi; }
 
 left_out_package() {
-    [ -n "$MATRIX" ] || echo "Debian's package for PostgreSQL 15 on bookworm (17 on trixie was built)"
+    [ -n "$MATRIX" ] || echo "Debian's package for PostgreSQL 15 on bookworm (--matrix)"
 }
 
 # Archives are made of what is committed: the tree as it is, committed here.

@@ -76,14 +76,15 @@ UNIT_COUNTED="GoogleTest cases"
 
 # The core alone: no server, no server headers; under the sanitizers.
 suite_unit() {
-    local log=$WORK/log/unit.log
+    local log=$WORK/log/unit.log status=0
     step "Building the core and its unit tests" "$log" build_unit_tests || {
         tail -n 60 "$log" >"$log.tail"
         fail unit "the unit tests do not build" "$log.tail"
         return
     }
-    step "Running the unit tests" "$log" unit_tests || true
+    step "Running the unit tests" "$log" unit_tests || status=$?
     count_ctest "$log"
+    [ "$status" = 0 ] || [ "$(count failed unit)" -gt 0 ] || fail unit "could not run to its end" "$log"
     expect_some unit
 }
 

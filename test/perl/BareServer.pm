@@ -55,7 +55,7 @@ sub bare_installation
 	my $copy = $to . substr($bin, length $from);
 	make_path($copy);
 	run_or_die('cp', "$bin/$_", "$copy/$_") for qw(initdb pg_config pg_controldata pg_ctl pg_isready postgres psql);
-	run_or_die('find', $to, '-name', 'emag_sync_guard*', '-delete');
+	run_or_die('find', $to, '-name', 'emag_sync_guard*', '-prune', '-exec', 'rm', '-rf', '{}', '+');
 	return dirname($copy);
 }
 

@@ -43,6 +43,7 @@ sub pg_config
 sub build_module
 {
 	my ($folder) = @_;
+	run_quietly("rm -rf '$folder'");
 	mkdir $folder or die "$folder: $!";
 	run_quietly("cp -a '$root/src' '$root/sql' '$root/Makefile' '$root'/*.control '$folder/'");
 	run_quietly("cd '$folder' && grep -lE 'ESG_(FAULT|LOAD)' src/*.cpp | sed 's/cpp\$/o/' | xargs rm -f emag_sync_guard.so");

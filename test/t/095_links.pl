@@ -10,7 +10,7 @@ use Test::More;
 
 my $top = Cwd::realpath(dirname(__FILE__) . '/../..');
 
-my @pages = grep { -f } map { "$top/$_.md" } qw(README CHANGELOG);
+my @pages = grep { -f } map { "$top/$_.md" } qw(README CHANGELOG SECURITY);
 for my $folder (grep { -d } map { "$top/$_" } qw(docs examples src demo monitoring bench test))
 {
 	find(sub { push @pages, $File::Find::name if /\.md$/ }, $folder);

@@ -209,10 +209,12 @@ like(slurp_file($_), qr/\A\\echo Use "ALTER EXTENSION emag_sync_guard UPDATE.*\\
 # A session that has the old library, as a pool may have it where it is not preloaded, cannot run an upgrade whose objects
 # need the new one: the whole of it fails, and what was there goes on.
 my $extensions = `pg_config --sharedir` =~ s/\s+$//r . '/extension';
-append_to_file("$extensions/emag_sync_guard--$current--99.0.0.sql",
+my $future = "$extensions/emag_sync_guard--$current--99.0.0.sql";
+END { unlink $future if defined $future; }
+append_to_file($future,
 	q{CREATE FUNCTION sync_guard.of_the_future() RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'emag_sync_guard_of_the_future';});
 my (undef, undef, $stderr) = $node->psql('planted', q{ALTER EXTENSION emag_sync_guard UPDATE TO '99.0.0'}, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-unlink "$extensions/emag_sync_guard--$current--99.0.0.sql";
+unlink $future;
 like($stderr, qr/ERROR:  42883: could not find function "emag_sync_guard_of_the_future" in file/, 'an upgrade to objects that the library does not have fails');
 is_deeply(differences(\@fresh, [ extension_lines($node, 'planted') ]), [], 'and leaves all as it was');
 

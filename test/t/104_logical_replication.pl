@@ -35,7 +35,8 @@ for my $node ($publisher, $subscriber)
 	sql($node, q{
 		CREATE TABLE parts (id bigint PRIMARY KEY, status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed')),
 			started_at timestamptz NOT NULL DEFAULT now(), completed_at timestamptz) PARTITION BY RANGE (id);
-		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100)});
+		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+		CREATE INDEX ON parts (status)});
 }
 my $options = q{scope_columns => '{sync_type}', time_zone => 'UTC', exclusive => true};
 sql($publisher, "SELECT sync_guard.guard_table('runs', $options); SELECT sync_guard.guard_table('parts')");

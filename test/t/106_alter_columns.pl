@@ -69,6 +69,6 @@ for my $column (sort keys %types)
 			reaped => $unfit && $column eq 'started_at' ? 0 : 1 };
 	}
 }
-altered_tables(node => $node, tables => $tables, guard => $guard, cases => [grep { !$ENV{CASE} || $_->{ddl} =~ /$ENV{CASE}/ } @cases]);
+altered_tables(node => $node, tables => $tables, guard => $guard, cases => [grep { !$ENV{EMAG_SYNC_GUARD_CASE} || $_->{ddl} =~ /$ENV{EMAG_SYNC_GUARD_CASE}/ } @cases]);
 $node->stop;
 done_testing();

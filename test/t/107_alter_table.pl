@@ -152,7 +152,7 @@ my %cases = (
 	]);
 for my $shape (qw(plain enum partitioned))
 {
-	my @chosen = grep { !$ENV{CASE} || join(' ', grep { defined } @$_{qw(ddl guarded)}) =~ /$ENV{CASE}/ } @{ $cases{$shape} };
+	my @chosen = grep { !$ENV{EMAG_SYNC_GUARD_CASE} || join(' ', grep { defined } @$_{qw(ddl guarded)}) =~ /$ENV{EMAG_SYNC_GUARD_CASE}/ } @{ $cases{$shape} };
 	altered_tables(node => $node, tables => $shape{$shape}, guard => $guard, cases => \@chosen);
 }
 $node->stop;
