@@ -203,8 +203,9 @@ void draw_durations(Page &page, const Figures *buckets, int count, const Figures
   for (int i = 0; i < count; ++i)
     if (buckets[i].duration_count > 0) highest = Max(highest, buckets[i].duration(0.95));
   const core::Step step = core::usual_step(highest, 4);
-  const core::Micros top = (highest / step.span + 1) * step.span;
-  const double per_micro = kPlotHeight / static_cast<double>(top);
+  // The topmost rule of spans like those of runs that ended in the year 200000 is more than a number holds.
+  const core::Micros rules = highest / step.span + 1;
+  const double per_micro = kPlotHeight / (static_cast<double>(rules) * static_cast<double>(step.span));
   const Scale scale = scale_of(page);
   char words[48];
   put_format(page, "<figure class=\"durations\"><figcaption>Duration of completed runs: median (&#x25CF;) %s, ",
@@ -216,8 +217,11 @@ void draw_durations(Page &page, const Figures *buckets, int count, const Figures
              "95th percentile as a "
              "circle</title>",
              kBottom + 20);
-  for (core::Micros at = 0; at <= top; at += step.span)
+  for (core::Micros rule = 0; rule <= rules; ++rule) {
+    core::Micros at = 0;
+    if (__builtin_mul_overflow(rule, step.span, &at)) at = PG_INT64_MAX;
     put_rule(page, kBottom - static_cast<double>(at) * per_micro, core::describe_span(at, words, sizeof words));
+  }
   put(page, "\n");
   const Figures *before = nullptr;
   for (int i = 0; i < count; ++i) {

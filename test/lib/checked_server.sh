@@ -31,7 +31,7 @@ checked_server() {
     }
     run_sql_suites checked "with assertions"
     assertion_is_reported
-    quietly stop_cluster checked
+    end_cluster checked
     tap_files "with assertions"
     valgrind_server
 }
@@ -76,11 +76,11 @@ build_checked() {
     build_and_install "$SOURCE" CXX=g++ with_llvm=no ASSERTIONS=yes &&
         as_server cp "/usr/lib/postgresql/$PG_MAJOR/lib/pg_cron.so" "$("$PG_CONFIG" --pkglibdir)" &&
         as_server cp "/usr/share/postgresql/$PG_MAJOR"/extension/pg_cron* "$("$PG_CONFIG" --sharedir)/extension" &&
-        build_planted && as_server cp "$SOURCE/test/memory/planted.so" "$("$PG_CONFIG" --pkglibdir)"
+        install_planted
 }
 
 assertion_is_reported() {
-    quietly as_server "$BIN/psql" -qXc "CREATE FUNCTION planted_fault(text) RETURNS integer LANGUAGE c STRICT AS 'planted'" contrib_regression
+    as_server "$BIN/psql" -qXc "CREATE FUNCTION planted_fault(text) RETURNS integer LANGUAGE c STRICT AS 'planted'" contrib_regression
     quietly as_server "$BIN/psql" -qXc "SELECT planted_fault('assertion')" contrib_regression || true
     check sanitized "reported when planted: assertion" grep -F 'TRAP: ' "$(cluster_folder checked)/server.log"
 }
@@ -92,6 +92,7 @@ valgrind_server() {
     as_server mkdir -p "$logs"
     run_postgres_as "exec valgrind --quiet --leak-check=no --track-origins=yes --error-limit=no --num-callers=30 \\
     --suppressions=$FOLDER/server/src/tools/valgrind.supp --log-file=$logs/%p.log \"\$postgres\" \"\$@\""
+    use_cluster valgrind
     step "Triggers and reaper under valgrind" "$log" under_valgrind || fail sanitized "test/memory/valgrind.sql failed" "$log"
     if find "$logs" -name '*.log' -size +0 -exec cat {} + | grep -E . >"$log.found"; then
         fail sanitized "valgrind complained" "$log.found"
@@ -105,7 +106,7 @@ valgrind_server() {
         quietly as_server "$BIN/psql" -qXAtc "SELECT planted_fault('$kind')" postgres || true
         check sanitized "reported by valgrind when planted: $kind" grep -r "Invalid read" "$logs"
     done
-    quietly stop_cluster valgrind
+    end_cluster valgrind
 }
 
 # The cluster is made without valgrind, which would take minutes for nothing.
@@ -118,6 +119,5 @@ under_valgrind() {
         "shared_preload_libraries = 'emag_sync_guard'" "emag_sync_guard.restart_grace = 0" |
         as_server tee -a "$folder/data/postgresql.conf" >/dev/null || return
     as_server "$BIN/pg_ctl" -D "$folder/data" -l "$folder/server.log" -w -t 300 start || return
-    use_cluster valgrind
     as_server "$BIN/psql" -qXAt -v ON_ERROR_STOP=1 -f "$SOURCE/test/memory/valgrind.sql" postgres
 }

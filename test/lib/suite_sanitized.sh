@@ -44,7 +44,7 @@ suite_sanitized() {
     step_hint() { :; }
     run_sql_suites sanitized "under sanitizers"
         faults_are_reported
-    quietly stop_cluster sanitized
+    end_cluster sanitized
     [ -z "${SOAK:-}" ] || tap_files "under sanitizers"
     rm -rf "$SOURCE"
     [ -z "${SOAK:-}" ] || checked_server
@@ -60,11 +60,12 @@ second_server() {
     PG_CONFIG=$BIN/pg_config
 }
 
-# run_postgres_as COMMAND-LINE: every server of this installation starts as that
-# says; $postgres there is the program itself.
+# run_postgres_as COMMANDS: every server of this installation starts as they say;
+# $postgres there is the program itself. (pg_ctl restart starts again what calls
+# itself the program, so that is to be this script, where it can.)
 run_postgres_as() {
     as_server mv "$BIN/postgres" "$BIN/postgres.itself" || return
-    printf '%s\n' "#!/bin/sh" "postgres=$BIN/postgres.itself" "$1" | as_server tee "$BIN/postgres" >/dev/null
+    printf '%s\n' "#!/bin/bash" "postgres=$BIN/postgres.itself" "$1" | as_server tee "$BIN/postgres" >/dev/null
     as_server chmod 755 "$BIN/postgres"
 }
 
@@ -75,9 +76,9 @@ preload_sanitizers() {
     libraries="$(library libasan.so) $WORK/sanitized/initfirst.so $(library libubsan.so) $(library libstdc++.so)"
     as_server gcc -shared -fPIC -fno-builtin -Wl,-z,initfirst -o "$WORK/sanitized/initfirst.so" \
         "$SOURCE/test/memory/initfirst.c"
-    run_postgres_as "exec env LD_PRELOAD='$libraries' \
-    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:abort_on_error=1 \
-    \"\$postgres\" \"\$@\""
+    run_postgres_as "export LD_PRELOAD='$libraries'
+export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:abort_on_error=1
+exec -a \"\$0\" \"\$postgres\" \"\$@\""
 }
 
 # library NAME: the file that this compiler links.
@@ -85,14 +86,14 @@ library() { readlink -f "$(g++ -print-file-name="$1")"; }
 
 build_sanitized() {
     build_and_install "$SOURCE" CXX=g++ with_llvm=no ASSERTIONS=yes SANITIZE=address,undefined &&
-        build_planted && as_server cp "$SOURCE/test/memory/planted.so" "$("$PG_CONFIG" --pkglibdir)"
+        install_planted -fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_SANITIZE_VECTOR=1
 }
 
-build_planted() {
-    as_server g++ -std=c++17 -O1 -g -fPIC -shared -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
-        -D_GLIBCXX_SANITIZE_VECTOR=1 -isystem "$("$PG_CONFIG" --includedir-server)" \
-        -isystem "$("$PG_CONFIG" --pkgincludedir)/internal" \
-        -o "$SOURCE/test/memory/planted.so" "$SOURCE/test/memory/planted.cpp"
+# install_planted FLAG...: the module with the faults on purpose.
+install_planted() {
+    as_server g++ -std=c++17 -O1 -g -fPIC -shared -fno-omit-frame-pointer "$@" \
+        -isystem "$("$PG_CONFIG" --includedir-server)" -isystem "$("$PG_CONFIG" --pkgincludedir)/internal" \
+        -o "$("$PG_CONFIG" --pkglibdir)/planted.so" "$SOURCE/test/memory/planted.cpp"
 }
 
 # run_sql_suites CLUSTER TITLE: pg_regress and the isolation tester on a server of
@@ -173,20 +174,36 @@ faults_are_reported() {
 
 # fault_is_reported KIND LOG
 fault_is_reported() {
-    local lines tries
+    local lines
     lines=$(wc -l <"$2")
-    # After a crash the server starts anew.
-    for tries in $(seq 300); do
-        ! quietly as_server "$BIN/psql" -qXc "SELECT 1" contrib_regression || break
-        [ "$tries" -lt 300 ] || { echo "the server does not come back"; return 1; }
-        sleep 0.1
-    done
+    come_back || return
     ! as_server "$BIN/psql" -qXAtc "SELECT planted_fault('$1')" contrib_regression || { echo "the backend lived on"; return 1; }
     tail -n +$((lines + 1)) "$2" >"$WORK/log/planted.log"
     reports_of "$WORK/log/planted.log" | grep -F "$1" || { echo "no report says $1"; cat "$WORK/log/planted.log"; return 1; }
 }
 
 quietly() { "$@" >/dev/null 2>&1; }
+
+# end_cluster NAME: after a crash it must come back first.
+end_cluster() {
+    come_back || true
+    quietly stop_cluster "$1" || {
+        tail -n 30 "$(cluster_folder "$1")/server.log" >"$WORK/log/end_cluster.log"
+        fail sanitized "the server $1 did not stop in time" "$WORK/log/end_cluster.log"
+        quietly as_server "$BIN/pg_ctl" -D "$(cluster_folder "$1")/data" -w -m immediate stop || true
+    }
+}
+
+# After a crash the server starts anew: waits until it answers.
+come_back() {
+    local tries
+    for tries in $(seq 300); do
+        ! quietly as_server "$BIN/psql" -qXc "SELECT 1" postgres || return 0
+        sleep 0.1
+    done
+    echo "the server did not come back after $tries attempts"
+    return 1
+}
 
 # tap_files TITLE: each file by itself, so that what is found has a name.
 tap_files() {

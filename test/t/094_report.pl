@@ -245,6 +245,14 @@ says($page, qr/failed: unended\n[^<]*, its end is not known</, 'a failed one too
 my ($durations) = $page =~ m{<figure class="durations">(.*?)</figure>}s;
 cmp_ok(scalar(() = $durations =~ /class="grid"/g), '<=', 5, 'whatever the durations, their axis has few steps');
 cmp_ok(length($page), '<', 60_000, 'and the page stays small');
+# Where the topmost rule of the axis, or the one that would come after it, is more than a number holds.
+for my $year (100_000, 150_000, 200_000, 250_000, 294_276)
+{
+	$page = sql("UPDATE odd SET completed_at = '$year-01-01' WHERE id = 'for ever'; SET statement_timeout = '20s'; SELECT sync_guard.report_html()");
+	($durations) = $page =~ m{<figure class="durations">(.*?)</figure>}s;
+	my $rules = () = $durations =~ /class="grid"/g;
+	ok($rules >= 2 && $rules <= 5, "a run that ends in the year $year: $rules rules");
+}
 sql(q{SELECT sync_guard.unguard_table('odd'); DROP TABLE odd});
 
 # ---- more live runs than are listed ---------------------------------------------------------------------------------------------
