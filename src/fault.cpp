@@ -41,7 +41,7 @@ void leave_file(const char *folder, const char *point) {
   if (file >= 0) close(file);
 }
 
-/// The how manieth time it is that this process passes the point.
+/// Which time it is that this process passes the point.
 int count_pass(const char *point) {
   for (int i = 0; i < passed_count; ++i)
     if (strcmp(all_passed[i].point, point) == 0) return ++all_passed[i].times;

@@ -157,6 +157,19 @@ int compare_keys(const void *key, const void *lease) {
   return strcmp(static_cast<const char *>(key), static_cast<const Lease *>(lease)->key);
 }
 
+/// The UPDATE that ends the open leases of these runs (text[]), those that nobody has locked; `reason` in SQL, from l and $4 on.
+pg::Statement ending_statement(const Guarded &g, Datum keys, const char *reason) {
+  pg::Statement update(
+      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = %s"
+               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
+               unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND"
+                            " l.run_key OPERATOR(pg_catalog.=) ANY ($2) AND l.ended_at IS NULL"),
+               reason));
+  update.add_oid(g.table).add(TEXTARRAYOID, keys);
+  add_instant(&update, GetCurrentTimestamp());
+  return update;
+}
+
 }  // namespace
 
 const Lease *Leases::find(const char *key) const {
@@ -249,13 +262,7 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
 }
 
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
-  pg::Statement update(
-      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = $4"
-               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
-               unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND l.run_key OPERATOR(pg_catalog.=) ANY ($2)"
-                            " AND l.ended_at IS NULL")));
-  update.add_oid(g.table).add(TEXTARRAYOID, keys);
-  add_instant(&update, GetCurrentTimestamp());
+  pg::Statement update = ending_statement(g, keys, "$4");
   update.add_text(reason);
   return pg::spi_execute_as_guard(update);
 }
@@ -269,16 +276,11 @@ void rename_end(int64 token) {
 }
 
 void settle_leases(const Guarded &g, Datum keys) {
-  pg::Statement update(psprintf(
-      "%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = CASE WHEN EXISTS (SELECT FROM"
-      " sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation AND j.run_key OPERATOR(pg_catalog.=)"
-      " l.run_key AND j.event OPERATOR(pg_catalog.=) 'reaped' AND j.at OPERATOR(pg_catalog.>=) l.taken_at)"
-      " THEN 'reaped' ELSE 'finished' END"
-      " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
-      unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND l.run_key OPERATOR(pg_catalog.=) ANY ($2)"
-                   " AND l.ended_at IS NULL")));
-  update.add_oid(g.table).add(TEXTARRAYOID, keys);
-  add_instant(&update, GetCurrentTimestamp());
+  const pg::Statement update = ending_statement(
+      g, keys,
+      "CASE WHEN EXISTS (SELECT FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation"
+      " AND j.run_key OPERATOR(pg_catalog.=) l.run_key AND j.event OPERATOR(pg_catalog.=) 'reaped'"
+      " AND j.at OPERATOR(pg_catalog.>=) l.taken_at) THEN 'reaped' ELSE 'finished' END");
   pg::spi_execute_as_guard(update);
 }
 

@@ -61,13 +61,13 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total);
 /// How many: those that others have locked are left.
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason);
 
+/// Ends those that were locked when their runs ended, so that somebody else has to: reason "reaped" where the journal says so,
+/// else "finished".
+void settle_leases(const Guarded &g, Datum keys);
+
 /// Of a lease that was locked when its run was reaped, and that the table's trigger has ended a moment later, in this transaction:
 /// it was "reaped" and not "finished".
 void rename_end(int64 token);
-
-/// The same of leases that were locked when their runs ended, so that somebody else has to: "reaped" where the journal says so,
-/// else "finished".
-void settle_leases(const Guarded &g, Datum keys);
 
 /// Marks the open leases of `worker` under another incarnation as superseded, of the tables in `tables` (List of const
 /// Guarded*). Returns how many there are now.

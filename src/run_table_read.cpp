@@ -1,4 +1,5 @@
-// The readers' side of the runs in shared memory: copies, settled outside the locks; mass death; what has no row any more.
+// What goes over the runs in shared memory as a whole: copies for readers, settled outside the locks; mass death; forgetting
+// what has no row, no table or no database any more.
 // See run_table.h.
 
 #include "run_table_memory.h"

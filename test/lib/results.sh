@@ -26,6 +26,17 @@ check() {
     if "$@" >"$WORK/log/check.log" 2>&1; then pass "$suite" "$name"; else fail "$suite" "$name" "$WORK/log/check.log"; fi
 }
 
+# count_lines SUITE PREFIX LOG: one test case for each line "ok NAME" or "not ok NAME" that a program printed, with a number
+# before the name or without. LINES_SEEN and LINES_BAD say how many there were, and how many of them failed.
+count_lines() {
+    local outcome name
+    LINES_SEEN=0 LINES_BAD=0
+    while IFS=$'\t' read -r outcome name; do
+        LINES_SEEN=$((LINES_SEEN + 1))
+        if [ "$outcome" = ok ]; then pass "$1" "$2$name"; else fail "$1" "$2$name"; LINES_BAD=$((LINES_BAD + 1)); fi
+    done < <(sed -nE 's/^(ok|not ok) ([0-9]+ - )?(.*)/\1\t\3/p' "$3")
+}
+
 # A suite that ran nothing has failed, whatever its exit status says.
 expect_some() {
     [ $(($(count passed "$1") + $(count failed "$1"))) -gt 0 ] || fail "$1" "ran no test at all"

@@ -49,6 +49,9 @@ list_sources() {
     done
 }
 
+# The version as the tree has it: it stands once, in the control file.
+extension_version() { sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" "$SOURCE/emag_sync_guard.control"; }
+
 # build FOLDER MAKE-ARGUMENTS...
 build() {
     local folder=$1

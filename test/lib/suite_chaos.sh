@@ -33,14 +33,11 @@ chaos_program() {
 # count_invariants LOG PREFIX STATUS: lines "ok N - NAME" and "not ok N - NAME", the latter with what comes after; as many as the
 # line "1..N" has announced.
 count_invariants() {
-    local outcome name seen=0 bad=0 planned
-    while IFS=$'\t' read -r outcome name; do
-        seen=$((seen + 1))
-        if [ "$outcome" = ok ]; then pass chaos "$2$name"; else fail chaos "$2$name"; bad=1; fi
-    done < <(sed -nE 's/^(ok|not ok) [0-9]+ - (.*)/\1\t\2/p' "$1")
+    local planned
+    count_lines chaos "$2" "$1"
     planned=$(sed -nE 's/^1\.\.([0-9]+)$/\1/p' "$1")
-    if [ "$seen" != "${planned:-none}" ] || { [ "$3" != 0 ] && [ "$bad" = 0 ]; }; then
-        fail chaos "$2could not run to its end: $seen of ${planned:-an unknown number}" "$1"
+    if [ "$LINES_SEEN" != "${planned:-none}" ] || { [ "$3" != 0 ] && [ "$LINES_BAD" = 0 ]; }; then
+        fail chaos "$2could not run to its end: $LINES_SEEN of ${planned:-an unknown number}" "$1"
     fi
     { grep '^# ' "$1" || true; } | head -n 60 | indent
 }

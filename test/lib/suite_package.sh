@@ -36,8 +36,6 @@ make_repository() {
         as_server git -c user.name=test -c user.email=test@localhost commit -q -m "The tree as it is"
 }
 
-extension_version() { sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" "$SOURCE/emag_sync_guard.control"; }
-
 # ---- PGXN -------------------------------------------------------------------
 pgxn_archive() {
     local name zip
@@ -141,12 +139,10 @@ lint_package() {
 
 # installed_package RELEASE MAJOR TITLE: test/package/in_root, each of whose lines is one check.
 installed_package() {
-    local log=$WORK/log/installed_$2.log status=0 outcome name
+    local log=$WORK/log/installed_$2.log status=0
     step "Installing, upgrading and purging the package for $3" "$log" in_root "$1" "$(package_tree)/test/package/in_root" \
         "$2" "$PACKAGE_FOLDER" "$(package_tree)" || status=$?
-    while IFS=$'\t' read -r outcome name; do
-        if [ "$outcome" = ok ]; then pass package "$3: $name"; else fail package "$3: $name"; fi
-    done < <(sed -nE 's/^ok (.*)/ok\t\1/p; s/^not ok (.*)/bad\t\1/p' "$log")
-    if [ "$status" != 0 ] || grep -q '^not ok ' "$log"; then head -n 200 "$log" | indent; fi
+    count_lines package "$3: " "$log"
+    if [ "$status" != 0 ] || [ "$LINES_BAD" != 0 ]; then head -n 200 "$log" | indent; fi
     grep -q '^ok nothing of it is left at the end' "$log" || fail package "$3: the checks did not come to their end (status $status)"
 }

@@ -43,7 +43,7 @@ suite_sanitized() {
     }
     step_hint() { :; }
     run_sql_suites sanitized "under sanitizers"
-        faults_are_reported
+    faults_are_reported
     end_cluster sanitized
     [ -z "${SOAK:-}" ] || tap_files "under sanitizers"
     rm -rf "$SOURCE"
@@ -100,9 +100,7 @@ install_planted() {
 # this installation; one test case per file.
 run_sql_suites() {
     local log=$WORK/log/$1
-    must "Starting the server $2" "$log.server" make_sql_cluster "$1"
-    use_cluster "$1"
-    as_server "$BIN/createdb" contrib_regression
+    sql_server "$1" "$2"
     step_hint() { last_test "$1"; }
     step "Running pg_regress $2" "$log.regress" installcheck ISOLATION= TAP_TESTS= \
         ${REGRESS_TESTS:+REGRESS="$REGRESS_TESTS"} EXTRA_REGRESS_OPTS=--use-existing || true
@@ -112,12 +110,6 @@ run_sql_suites() {
     step_hint() { :; }
     count_outcomes "$2" "$log.isolation" "$SOURCE/output_iso/regression.diffs"
     no_reports "pg_regress and the isolation tester $2" "$(cluster_folder "$1")/server.log"
-}
-
-# As the server for the SQL tests has it (suites.sh).
-make_sql_cluster() {
-    make_cluster "$1" "shared_preload_libraries = 'pg_cron'" "cron.database_name = 'contrib_regression'" \
-        "cron.host = '$(cluster_folder "$1")'" "timezone = 'Europe/Bucharest'" "max_prepared_transactions = 10"
 }
 
 # count_outcomes TITLE LOG DIFFS

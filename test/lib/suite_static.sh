@@ -39,11 +39,9 @@ static_versions() {
         lists_agree test/isolation_schedule test/specs .spec test/expected
 }
 
-control_version() { sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" emag_sync_guard.control; }
+changelog_agrees() { diff <(extension_version) <(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1); }
 
-changelog_agrees() { diff <(control_version) <(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1); }
-
-debian_agrees() { diff <(control_version) <(sed -n '1s/^emag-sync-guard (\(.*\)-[^-]*) .*/\1/p' debian/changelog); }
+debian_agrees() { diff <(extension_version) <(sed -n '1s/^emag-sync-guard (\(.*\)-[^-]*) .*/\1/p' debian/changelog); }
 
 versions_agree() {
     perl -MJSON::PP -e '

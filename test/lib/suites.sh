@@ -108,19 +108,23 @@ count_ctest() {
 REGRESS_COUNTED="files in test/sql"
 ISOLATION_COUNTED="specs in test/specs"
 
-# One server for both, as a user has it: pg_cron preloaded, we are not. Its time
-# zone is not UTC, so that a time taken in the wrong zone shows.
-regress_server() {
-    [ -z "${REGRESS_SERVER:-}" ] || return 0
-    must "Starting the server for the SQL tests" "$WORK/log/regress_server.log" make_cluster regress \
+# sql_server CLUSTER TITLE: a server for both, as a user has it: pg_cron preloaded,
+# we are not. Its time zone is not UTC, so that a time taken in the wrong zone shows.
+sql_server() {
+    must "Starting the server $2" "$WORK/log/$1_server.log" make_cluster "$1" \
         "shared_preload_libraries = 'pg_cron'" \
         "cron.database_name = 'contrib_regression'" \
-        "cron.host = '$(cluster_folder regress)'" \
+        "cron.host = '$(cluster_folder "$1")'" \
         "timezone = 'Europe/Bucharest'" \
         "max_prepared_transactions = 10"
-    use_cluster regress
+    use_cluster "$1"
     # It stands before pg_regress comes, since pg_cron's launcher sits in it.
     as_server "$BIN/createdb" contrib_regression
+}
+
+regress_server() {
+    [ -z "${REGRESS_SERVER:-}" ] || return 0
+    sql_server regress "for the SQL tests"
     REGRESS_SERVER=yes
 }
 

@@ -14,12 +14,12 @@ use warnings;
 use Cwd;
 use Exporter 'import';
 use File::Basename;
-use File::Path;
 use GuardNode;
+use InstallationCopy;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(fault_node fault_points plain_module fault_module with_fault fault_for_all passes freeze let_go answers comes);
+our @EXPORT = qw(fault_node fault_points plain_module fault_module with_fault fault_for_all passes freeze let_go answers comes die_bound);
 
 my $root = Cwd::abs_path(dirname(__FILE__) . '/../..');
 my $settled = 0;    # the copy is first on the PATH
@@ -30,13 +30,6 @@ sub run_quietly
 	my (@command) = @_;
 	my $log = "$PostgreSQL::Test::Utils::tmp_check/fault_build.log";
 	return system("(@command) >>'$log' 2>&1") == 0 || die "failed: @command\n" . substr(slurp_file($log), -3000);
-}
-
-sub pg_config
-{
-	my ($what) = @_;
-	chomp(my $folder = `pg_config --$what`);
-	return $folder;
 }
 
 # The module with points. What another build has left is used again, but for the files that have points.
@@ -51,25 +44,21 @@ sub build_module
 	return "$folder/emag_sync_guard.so";
 }
 
-# PostgreSQL finds its folders relative to its programs: those are copied, the rest of the installation is linked to.
+# The copy that has it comes first on the PATH.
 sub use_copy
 {
 	return if $settled++;
 	my $copy = "$PostgreSQL::Test::Utils::tmp_check/fault_build";
-	my ($bin, $lib, $share) = map { pg_config($_) } qw(bindir pkglibdir sharedir);
-	$plain = "$lib/emag_sync_guard.so";
-	my $common = $bin;
-	$common = dirname($common) until index("$lib/", "$common/") == 0 && index("$share/", "$common/") == 0;
-	my ($to_bin, $to_lib, $to_share) = map { $copy . '/usr' . substr($_, length $common) } $bin, $lib, $share;
+	my ($bin, $lib) = copies_in($copy);
+	$plain = installed('pkglibdir') . '/emag_sync_guard.so';
 	if (!-d $copy)
 	{
 		my $module = build_module("$copy.making");
-		mkpath([ map { dirname($_) } $to_bin, $to_lib, $to_share ]);
-		run_quietly("cp -R '$bin' '$to_bin' && cp -Rs '$lib' '$to_lib' && cp -Rs '$share' '$to_share'");
-		run_quietly("rm -f '$to_lib/emag_sync_guard.so' && cp '$module' '$to_lib/' && mv '$copy.making' '$copy/source'");
+		copy_installation($copy);
+		run_quietly("rm -f '$lib/emag_sync_guard.so' && cp '$module' '$lib/' && mv '$copy.making' '$copy/source'");
 	}
-	$ENV{PATH} = "$to_bin:$ENV{PATH}";
-	pg_config('pkglibdir') eq $to_lib or die 'the copied server looks elsewhere: ' . pg_config('pkglibdir');
+	$ENV{PATH} = "$bin:$ENV{PATH}";
+	installed('pkglibdir') eq Cwd::realpath($lib) or die 'the copied server looks elsewhere: ' . installed('pkglibdir');
 	return;
 }
 
@@ -97,7 +86,7 @@ sub fault_points
 
 # The module as it is built for everybody, and the one with points.
 sub plain_module { return $plain; }
-sub fault_module { return pg_config('pkglibdir') . '/emag_sync_guard.so'; }
+sub fault_module { return installed('pkglibdir') . '/emag_sync_guard.so'; }
 
 # Runs statements in a session of their own whose faults are these. Returns the SQLSTATE that ended them, 'gone' where the
 # session ended without one, '' where they went well.
@@ -175,6 +164,20 @@ sub answers
 	my ($session) = @_;
 	$session->{run}->pump until $session->{stdout} =~ /answered\n/ || !$session->{run}->pumpable;
 	return;
+}
+
+# A session with a run of the table that is bound to it, on these further terms, is terminated, with a fault if one is named.
+# Returns the session.
+sub die_bound
+{
+	my ($node, $table, $fault, $terms) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 1);
+	$session->query_safe('SET client_min_messages = error');
+	$session->query_safe("SET emag_sync_guard.fault = '$fault'") if $fault;
+	$session->query_safe(qq{SELECT FROM sync_guard.start_sync('$table', '{"sync_type": "$table"}', bind_session => true $terms)});
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	kill TERM => $pid;
+	return $session;
 }
 
 1;

@@ -13,7 +13,7 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(guard_node make_run_table start_run table_shape);
+our @EXPORT = qw(guard_node make_run_table start_run start_leased sqlstate_of table_shape);
 
 # A started server whose database postgres has the extension.
 #   preload    libraries to preload; pg_cron is set up for the database postgres
@@ -69,6 +69,23 @@ sub start_run
 		INSERT INTO $table (sync_type, started_at, processed_items)
 		VALUES ('$sync_type', (clock_timestamp() AT TIME ZONE 'UTC') - interval '$ago', 7)
 		RETURNING id});
+}
+
+# A run with a lease on these terms, in a scope of its own; returns its key and token.
+my $leased = 0;
+sub start_leased
+{
+	my ($node, $terms) = @_;
+	++$leased;
+	return split /\|/, $node->safe_psql('postgres', qq{SELECT key, token FROM sync_guard.start_sync('runs', '{"sync_type": "s$leased"}', $terms)});
+}
+
+# The SQLSTATE of a statement's error; empty: it had none.
+sub sqlstate_of
+{
+	my ($node, $statement) = @_;
+	my (undef, undef, $stderr) = $node->psql('postgres', $statement, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+	return $stderr =~ /ERROR:\s+(\S+)/ ? $1 : '';
 }
 
 # Everything of a table that a schema-migration tool compares, and its triggers.

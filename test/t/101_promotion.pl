@@ -14,22 +14,6 @@ my $old = guard_node('old', preload => ['emag_sync_guard'], init => { allows_str
 
 sub sql { return $_[0]->safe_psql('postgres', $_[1]); }
 
-# The SQLSTATE of a statement's error; empty: it had none.
-sub error_of
-{
-	my ($server, $statement) = @_;
-	my (undef, undef, $stderr) = $server->psql('postgres', $statement, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
-	return $stderr =~ /ERROR:\s+(\S+)/ ? $1 : '';
-}
-
-my $started = 0;
-sub start_leased
-{
-	my ($server, $how) = @_;
-	++$started;
-	return split /\|/, sql($server, qq{SELECT key, token FROM sync_guard.start_sync('runs', '{"sync_type": "s$started"}', $how)});
-}
-
 make_run_table($old, 'runs');
 sql($old, q{SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', time_zone => 'UTC', exclusive => true)});
 $old->backup('base');
@@ -53,10 +37,10 @@ $new->promote;
 
 is(sql($new, q{SELECT run_key || ' ' || verdict FROM sync_guard.live_runs()}), "$known_key suspect", 'the run whose end was lost is suspect, which is live');
 is(sql($new, "SELECT sync_guard.heartbeat($known)"), 't', 'its worker, had he not finished, would go on');
-is(error_of($new, "SELECT sync_guard.heartbeat($_->[1])"), 'P0002', "the token of lost run $_->[0] is an error") for @lost;
+is(sqlstate_of($new, "SELECT sync_guard.heartbeat($_->[1])"), 'P0002', "the token of lost run $_->[0] is an error") for @lost;
 my @given = map { [ start_leased($new, q{ttl => '1 hour'}) ] } 1 .. 10;
 is(scalar(grep { $_->[1] <= $greatest } @given), 0, 'ten new tokens are greater than any that was lost');
-is(error_of($new, "SELECT sync_guard.finish_sync($_->[1], 'completed')"), 'P0002', "whoever has the lost token of run $_->[0] ends nobody's run") for @lost;
+is(sqlstate_of($new, "SELECT sync_guard.finish_sync($_->[1], 'completed')"), 'P0002', "whoever has the lost token of run $_->[0] ends nobody's run") for @lost;
 is(sql($new, q{SELECT count(*) FROM runs WHERE status = 'running'}), '11', 'all run on');
 
 # Its own sessions die: the worker comes.
@@ -82,7 +66,7 @@ my $rows = q{SELECT id, status FROM runs ORDER BY id};
 is(sql($old, $rows), sql($new, $rows), 'and shows what the new primary has');
 is(sql($old, q{SELECT count(*), count(*) FILTER (WHERE dead) FROM sync_guard.live_runs()}), '11|0', 'with the same verdicts: nobody is dead');
 is(sql($old, q{SELECT count(*) FROM sync_guard.leases WHERE token = } . $lost[0][1]), '0', 'what it alone knew is gone');
-is(error_of($old, 'SELECT sync_guard.reap_stale_syncs()'), '25006', 'it does not reap');
+is(sqlstate_of($old, 'SELECT sync_guard.reap_stale_syncs()'), '25006', 'it does not reap');
 
 $old->stop;
 $new->stop;

@@ -14,14 +14,6 @@ my $node = guard_node('original', preload => ['emag_sync_guard'], init => { has_
 
 sub sql { return $_[0]->safe_psql('postgres', $_[1]); }
 
-# The SQLSTATE of a statement's error; empty: it had none.
-sub error_of
-{
-	my ($server, $statement) = @_;
-	my (undef, undef, $stderr) = $server->psql('postgres', $statement, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
-	return $stderr =~ /ERROR:\s+(\S+)/ ? $1 : '';
-}
-
 # Journal lines of reapings whose run is not closed, and closed runs without one.
 my $inconsistent = q{
 	SELECT count(*) FILTER (WHERE (status = 'failed') IS DISTINCT FROM (run_key IS NOT NULL)),
@@ -32,14 +24,6 @@ my $inconsistent = q{
 my $leases = q{
 	SELECT count(*) FILTER (WHERE r.id IS NULL), count(*) FILTER (WHERE r.status <> 'running' AND ended_at IS NULL), count(*) - count(DISTINCT token)
 	FROM sync_guard.leases LEFT JOIN runs AS r ON run_key = r.id::text};
-
-my $started = 0;
-sub start_leased
-{
-	my ($server, $how) = @_;
-	++$started;
-	return split /\|/, sql($server, qq{SELECT key, token FROM sync_guard.start_sync('runs', '{"sync_type": "s$started"}', $how)});
-}
 
 make_run_table($node, 'runs');
 sql($node, q{SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', time_zone => 'UTC', exclusive => true)});
@@ -98,9 +82,9 @@ is(sql($recovered, "SELECT sync_guard.heartbeat($short_token)"), 'f', 'a worker 
 for my $lost (@later)
 {
 	my ($key, $token) = @$lost;
-	is(error_of($recovered, "SELECT sync_guard.heartbeat($token)"), 'P0002', "token of run $key, which is not there: a heartbeat is refused");
-	is(error_of($recovered, "SELECT sync_guard.finish_sync($token, 'completed')"), 'P0002', 'so is its end');
-	is(error_of($recovered, "BEGIN; SELECT sync_guard.fence($token)"), 'P0002', 'and its fence');
+	is(sqlstate_of($recovered, "SELECT sync_guard.heartbeat($token)"), 'P0002', "token of run $key, which is not there: a heartbeat is refused");
+	is(sqlstate_of($recovered, "SELECT sync_guard.finish_sync($token, 'completed')"), 'P0002', 'so is its end');
+	is(sqlstate_of($recovered, "BEGIN; SELECT sync_guard.fence($token)"), 'P0002', 'and its fence');
 }
 # The application's keys may come back, after a recovery those of a sequence do not by themselves.
 sql($recovered, "ALTER TABLE runs ALTER id RESTART WITH $later[1][0]");
@@ -109,7 +93,7 @@ is(scalar(grep { $_->[1] <= $greatest } @again), 0, 'tokens go on growing: 20 ne
 is(scalar(grep { my $token = $_->[1]; grep { $_->[1] == $token } @later } @again), 0, 'so none comes back');
 my %taken = map { $_->[0] => 1 } @again;
 is(scalar(grep { $taken{ $_->[0] } } @later), 4, 'though keys do: 4 of the lost runs have namesakes');
-is(error_of($recovered, "SELECT sync_guard.finish_sync($later[1][1], 'completed')"), 'P0002', 'a lost worker does not end the run that has its key now');
+is(sqlstate_of($recovered, "SELECT sync_guard.finish_sync($later[1][1], 'completed')"), 'P0002', 'a lost worker does not end the run that has its key now');
 is(sql($recovered, qq{SELECT count(*) FROM runs WHERE id = $later[1][0] AND status = 'running'}), '1', 'it runs on');
 is(sql($recovered, q{SELECT count(*) FROM sync_guard.guard_health WHERE severity = 'error'}), '0', 'guard_health has no error to tell');
 

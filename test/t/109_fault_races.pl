@@ -119,18 +119,7 @@ answer($reap);
 is(state_of('two starters') =~ s/start_sync|call/once/r, 'failed,running|once|1|1', 'and the dead one was closed once');
 
 # ---- the end of a session, and of the worker -----------------------------------------------------------------------------------
-sub die_bound
-{
-	my ($table, $fault) = @_;
-	my $bound = $node->background_psql('postgres', on_error_stop => 1);
-	$bound->query_safe("SET emag_sync_guard.fault = '$fault'") if $fault;
-	$bound->query_safe(qq{SELECT FROM sync_guard.start_sync('$table', '{"sync_type": "$table"}', bind_session => true)});
-	my $pid = $bound->query_safe('SELECT pg_backend_pid()');
-	kill TERM => $pid;
-	return $bound;
-}
-
-die_bound('runs', 'session_end.entries_marked:wait');
+die_bound($node, 'runs', 'session_end.entries_marked:wait', '');
 comes($node, 'session_end.entries_marked');
 is(sql(q{SELECT sync_guard.sync_is_running('runs', 'runs')}), 'f', 'a session has died and has not yet asked for the worker: readers know');
 is(answer($reap), '1', 'a call closes the run');
@@ -147,11 +136,11 @@ foreach my $point ('worker.pass_done', 'worker.gives_back')
 	make_run_table($node, $table);
 	sql("CREATE ROLE $table; ALTER TABLE $table OWNER TO $table; SELECT sync_guard.guard_table('$table', time_zone => 'UTC')");
 	fault_for_all($node, "$point:wait");
-	die_bound($table, '');
+	die_bound($node, $table, '', '');
 	comes($node, $point);
 	fault_for_all($node, '');
 	closed($table);
-	die_bound($table, '');
+	die_bound($node, $table, '', '');
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE relation = '$table'::regclass")
 	  if $point eq 'worker.pass_done';
 	let_go($node, $point) if $point eq 'worker.pass_done';

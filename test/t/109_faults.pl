@@ -238,22 +238,10 @@ foreach my $scenario (@scenarios)
 }
 
 # ---- the end of a session: nobody is left to be told of an error there -------------------------------------------------------
-sub die_bound
-{
-	my ($table, $fault, $terms) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 1);
-	$session->query_safe('SET client_min_messages = error');
-	$session->query_safe("SET emag_sync_guard.fault = '$fault'") if $fault;
-	$session->query_safe(qq{SELECT FROM sync_guard.start_sync('$table', '{"sync_type": "$table"}', bind_session => true $terms)});
-	my $pid = $session->query_safe('SELECT pg_backend_pid()');
-	kill TERM => $pid;
-	return $session;
-}
-
 foreach my $point (map { "session_end.$_" } qw(begins transaction_over entries_marked worker_asked))
 {
 	unlink $node->data_dir . "/fault_points/$point";
-	my $session = die_bound('runs', "$point:crash", ", ttl => '1 ms'");
+	my $session = die_bound($node, 'runs', "$point:crash", ", ttl => '1 ms'");
 	passes($node, $point) and $tried{$point} = 1;
 	$session->{run}->finish;
 	connect_again(1);
@@ -289,7 +277,7 @@ foreach my $action (qw(oom bad_alloc fatal crash))
 	{
 		push @tables, my $table = new_owner();
 		fault_for_all($node, "$point:$action");
-		my $session = die_bound($table, '', $action eq 'crash' ? ", ttl => '1 ms'" : '');
+		my $session = die_bound($node, $table, '', $action eq 'crash' ? ", ttl => '1 ms'" : '');
 		passes($node, $point) and $tried{$point} = 1;
 		$session->{run}->finish;
 		connect_again(1) if $action eq 'crash';
