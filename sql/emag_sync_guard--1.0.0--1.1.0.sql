@@ -1,1 +1,30 @@
 \echo Use "ALTER EXTENSION emag_sync_guard UPDATE TO '1.1.0'" to load this file. \quit
+
+CREATE TABLE sync_guard.passed_over (
+    relation       regclass NOT NULL,
+    run_key        text NOT NULL,
+    passed_over_at timestamptz NOT NULL
+);
+-- Not unique: who starts a run must not wait for another starter.
+CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);
+COMMENT ON TABLE sync_guard.passed_over IS 'dead runs whose exclusive scope another run has taken, until they are closed or have it again; memory knows it too, but not after a restart';
+COMMENT ON COLUMN sync_guard.passed_over.passed_over_at IS 'when that run started';
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.passed_over', '');
+
+-- Nothing to anyone; the default privileges of who updates the extension may have given some to his other roles.
+REVOKE ALL ON TABLE sync_guard.passed_over FROM PUBLIC;
+DO $rights$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                             ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+        FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+        WHERE c.oid OPERATOR(pg_catalog.=) 'sync_guard.passed_over'::pg_catalog.regclass
+          AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON TABLE sync_guard.passed_over FROM %s', grantee);
+    END LOOP;
+END
+$rights$;

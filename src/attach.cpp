@@ -6,6 +6,7 @@
 #include "exclusive.h"
 #include "fault.h"
 #include "load.h"
+#include "passed_over.h"
 #include "pg/boundary.h"
 #include "server_life.h"
 
@@ -50,24 +51,22 @@ bool bind_here(const Guarded &g, const RunId &id, int64 token) {
   return true;
 }
 
-/// Whether the run is dead by now, by the evidence that was read; the fence of who asks does not speak for it.
-bool is_dead(const Run &run) {
-  core::Evidence evidence = run.evidence;
-  if (run.fence_pid == MyProcPid) evidence.fenced_since = std::nullopt;
-  return core::judge(evidence, run.limits, question_now()).dead();
-}
-
-/// Whether a run that was dead may live again: in an exclusive scope another one may have taken its place.
-bool may_come_back(const Guarded &g, const Run &run) {
-  const bool passed_over = run.memory != nullptr && run.memory->passed_over;
-  if (!is_dead(run) && !passed_over) return true;
-  if (!guard_enabled() || !g.excludes(run.status)) {
-    if (passed_over) track_scope_claimed(g.table, run.key);
-    return true;
-  }
-  ErrorData *error = pg::try_in_subtransaction([&] { claim_scope(g, run.key, run.scope); });
+/// False: another run has it.
+bool regains_scope(const Guarded &g, const RowFacts &facts) {
+  ErrorData *error = pg::try_in_subtransaction([&] { regain_scope(g, facts); });
   if (error != nullptr && error->sqlerrcode != kScopeRunning) ReThrowError(error);
   return error == nullptr;
+}
+
+/// Notes the lease of a run that gives a sign of life. kPassedOver: another run has its place.
+Lodged bring_back(const Guarded &g, const Run &run, const LeaseFacts &lease) {
+  const RowFacts facts = facts_of(run);
+  if (needs_its_scope(run) && !regains_scope(g, facts)) return Lodged::kPassedOver;
+  ESG_FAULT_POINT("heartbeat.scope_claimed");
+  const Lodged lodged = track_lease(g.table, facts, lease);
+  // It was passed over just now, since it was read.
+  if (lodged != Lodged::kPassedOver || !regains_scope(g, facts)) return lodged;
+  return track_lease(g.table, facts, lease);
 }
 
 }  // namespace
@@ -82,17 +81,6 @@ Terms terms_arguments(FunctionCallInfo fcinfo, int first) {
     ereport(ERROR, errcode(kBadOption), errmsg("an incarnation needs its worker"),
             errdetail("It tells one start of a worker from the next."), errhint("Name the worker too."));
   return terms;
-}
-
-RowFacts facts_of(const Run &run) {
-  RowFacts facts;
-  facts.key = run.key;
-  facts.status = run.status;
-  facts.started = run.started;
-  facts.scope = run.scope;
-  facts.done = run.done;
-  facts.total = run.total;
-  return facts;
 }
 
 int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const Lease *held) {
@@ -114,9 +102,14 @@ int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const 
   ESG_FAULT_POINT("attach.lease_written");
   const RunId id = run_id(g.table, facts.key);
   const bool of_this_xact = held == nullptr || held->by_this_xact;
-  const bool room = track_lease(g.table, facts,
-                                {lease.token, lease.bind_session ? Binding::kSession : Binding::kHeartbeat,
-                                 lease.ttl.value_or(0), g.owner, of_this_xact});
+  const LeaseFacts told{lease.token, lease.bind_session ? Binding::kSession : Binding::kHeartbeat,
+                        lease.ttl.value_or(0), g.owner, of_this_xact};
+  Lodged lodged = track_lease(g.table, facts, told);
+  if (lodged == Lodged::kPassedOver) {
+    regain_scope(g, facts);
+    lodged = track_lease(g.table, facts, told);
+  }
+  const bool room = lodged == Lodged::kNoted;
   ESG_FAULT_POINT("attach.entry_made");
   bool bound = false;
   if (lease.bind_session) {
@@ -138,6 +131,17 @@ int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const 
   return lease.token;
 }
 
+bool needs_its_scope(const Run &run) {
+  core::Evidence evidence = run.evidence;
+  if (run.fence_pid == MyProcPid) evidence.fenced_since = std::nullopt;
+  return core::judge(evidence, run.limits, question_now()).dead();
+}
+
+void regain_scope(const Guarded &g, const RowFacts &facts) {
+  if (guard_enabled() && g.excludes(facts.status)) claim_scope(g, facts.key, facts.scope);
+  else if (track_scope_claimed(g.table, facts.key)) forget_passed_over(g, facts.key);
+}
+
 bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total) {
   const Lease &lease = holding.lease;
   const Guarded &g = *holding.table;
@@ -149,12 +153,12 @@ bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total)
     // Another session is just taking the lease over: what it has put into memory is not ours to change.
     const Tracked *entry = holding.run->memory;
     if (entry != nullptr && entry->token > lease.token) return true;
-    if (!may_come_back(g, *holding.run)) return false;
-    ESG_FAULT_POINT("heartbeat.scope_claimed");
     const int64 ttl = bound ? lease.ttl.value_or(0) : lease.ttl.value_or(kDefaultTtl);
-    if (track_lease(g.table, facts_of(*holding.run),
-                    {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner, lease.by_this_xact}))
-      beat = track_beat(id, lease.token, done, total, &bound_elsewhere);
+    const Lodged lodged =
+        bring_back(g, *holding.run,
+                   {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner, lease.by_this_xact});
+    if (lodged == Lodged::kPassedOver) return false;
+    if (lodged == Lodged::kNoted) beat = track_beat(id, lease.token, done, total, &bound_elsewhere);
     ESG_FAULT_POINT("heartbeat.beat_noted");
   }
   if (beat == Beat::kClosed) return false;

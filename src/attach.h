@@ -19,13 +19,17 @@ struct Terms {
 /// ERROR SY006: a ttl that is zero, negative, infinite or beyond all measure; an empty name; an incarnation of nobody.
 Terms terms_arguments(FunctionCallInfo fcinfo, int first);
 
-/// What memory is told of a run.
-RowFacts facts_of(const Run &run);
-
 /// Takes the lease of a live run whose row is this transaction's or locked by it; with `held`, comes back to that one, on these
 /// terms. Returns its token. Where the session cannot be bound it becomes a heartbeat lease, with a NOTICE.
 /// ERROR 55P03 where another transaction has the lease's row locked.
 int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const Lease *held);
+
+/// Whether a run that gives a sign of life comes back to life: it is dead by the evidence that was read (the fence of who asks
+/// does not speak for it). Another run may have its place by now.
+bool needs_its_scope(const Run &run);
+
+/// Gives such a run its scope. ERROR SY002 where another one has it.
+void regain_scope(const Guarded &g, const RowFacts &facts);
 
 /// A sign of life of a live run, by its lease's row: for a session that does not know the token. From then on it does.
 /// False: the run has ended meanwhile.

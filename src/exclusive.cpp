@@ -10,6 +10,7 @@
 
 #include "errors.h"
 #include "locks.h"
+#include "passed_over.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
 #include "runs.h"
@@ -19,6 +20,9 @@ namespace {
 
 /// More combinations of atoms than this are refused: each of them is a lock.
 constexpr int kMaxAtoms = 256;
+
+/// How often the holder of a scope is looked for again who seems to be dead and gives a sign of life meanwhile.
+constexpr int kLooks = 3;
 
 /// The run that claims its scope.
 struct Claim {
@@ -127,7 +131,7 @@ const Run *uncommitted_rival(const Claim &claim) {
   filter.uncommitted = true;
   filter.scope = &claim.scope;
   filter.overlaps = true;
-  const pg::Identity before = read_as_owner(claim.g);
+  const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
   const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
   for (int i = 0; i < runs.count; ++i)
@@ -270,10 +274,17 @@ void refuse_second(const Claim &claim, const Run &holder) {
           errhint("%s", hint_for_holder(holder)));
 }
 
-/// The first live run of the scope other than the one that claims it; null where there is none. Reads as the table's owner. The
-/// dead ones before it are passed over: they get no more signs of life before they have claimed the scope themselves.
-const Run *find_holder(const Claim &claim) {
-  const pg::Identity before = read_as_owner(claim.g);
+/// What is there in the scope beside the run that claims it.
+struct Found {
+  const Run *holder = nullptr;  ///< the first live one
+  List *passed_over = NIL;      ///< keys of the dead ones before it
+  bool has_come_back = false;   ///< the holder was dead when it was read
+};
+
+/// Looks once. Reads as the table's owner. The dead runs are passed over: they get no more signs of life before they have claimed
+/// the scope themselves.
+Found look_for_holder(const Claim &claim) {
+  const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
   RunFilter filter;
   filter.exclusive_statuses = true;
   filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
@@ -282,15 +293,37 @@ const Run *find_holder(const Claim &claim) {
   filter.overlaps = true;
   const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
+  Found found;
   for (int i = 0; i < runs.count; ++i) {
     const Run &run = runs.items[i];
     if (run.uncommitted && is_own(*run.memory)) continue;
     if (strcmp(run.key, claim.key) == 0) continue;
-    const bool passed_over =
-        claim.g.mode == Mode::kGuard && run.judgement.dead() && track_passing_over(claim.g.table, run.key, run.memory);
-    if (!passed_over && (claim.g.mode == Mode::kGuard || !run.judgement.dead())) return &run;
+    const bool dead = run.judgement.dead();
+    if (dead && claim.g.mode == Mode::kObserve) continue;
+    if (dead && track_passing_over(claim.g.table, facts_of(run), run.memory)) {
+      found.passed_over = lappend(found.passed_over, const_cast<char *>(run.key));
+      continue;
+    }
+    found.holder = &run;
+    found.has_come_back = dead;
+    break;
   }
-  return nullptr;
+  return found;
+}
+
+/// The same, again where a dead run gave a sign of life just then.
+Found find_holder(const Claim &claim) {
+  Found found = look_for_holder(claim);
+  for (int i = 0; i < kLooks && found.has_come_back; ++i) found = look_for_holder(claim);
+  return found;
+}
+
+void note_passed_over(const Guarded &g, const List *keys) {
+  auto **items = static_cast<const char **>(palloc(sizeof(char *) * (list_length(keys) + 1)));
+  int count = 0;
+  ListCell *cell;
+  foreach (cell, keys) items[count++] = static_cast<const char *>(lfirst(cell));
+  note_passed_over(g, items, count);
 }
 
 }  // namespace
@@ -321,17 +354,18 @@ void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
   lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
   CommandCounterIncrement();
-  const Run *holder = nullptr;
-  const ErrorData *error = pg::try_in_subtransaction([&] { holder = find_holder(claim); });
-  if (error != nullptr) {
+  // Who may not look is refused: an error below lets the write through.
+  pg::restore(read_as_owner(g, ToRead::kJudged));
+  Found found;
+  const ErrorData *error = pg::try_in_subtransaction([&] { found = find_holder(claim); });
+  if (error != nullptr)
     ereport(WARNING, errcode(error->sqlerrcode),
             errmsg("could not check the exclusive scope of table %s: %s", g.name, error->message),
             errdetail("The write is let through unchecked."),
             errhint("The view sync_guard.guard_health says what to do."));
-    return;
-  }
-  if (holder != nullptr) return refuse_second(claim, *holder);
-  track_scope_claimed(g.table, key);
+  else if (found.holder != nullptr) refuse_second(claim, *found.holder);
+  else note_passed_over(g, found.passed_over);
+  if (track_scope_claimed(g.table, key)) forget_passed_over(g, key);
 }
 
 }  // namespace esg

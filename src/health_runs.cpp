@@ -100,6 +100,7 @@ std::optional<core::Micros> dead_for(const Run &run, core::Micros now) {
   const core::Judgement &judgement = run.judgement;
   if (!judgement.dead()) return std::nullopt;
   if (judgement.measured && judgement.limit) return *judgement.measured - *judgement.limit;
+  if (judgement.verdict == core::Verdict::kPassedOver) return judgement.measured;
   if (run.died) return now - *run.died;
   return std::nullopt;
 }

@@ -153,6 +153,10 @@ Datum oids_of(const List *tables) {
   return PointerGetDatum(construct_array(ids, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
+Datum int64_array(Datum *items, int count) {
+  return PointerGetDatum(construct_array(items, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 int compare_keys(const void *key, const void *lease) {
   return strcmp(static_cast<const char *>(key), static_cast<const Lease *>(lease)->key);
 }
@@ -267,11 +271,32 @@ uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
   return pg::spi_execute_as_guard(update);
 }
 
-void rename_end(int64 token) {
-  pg::Statement update(
-      "UPDATE sync_guard.leases AS l SET end_reason = 'reaped' WHERE l.token OPERATOR(pg_catalog.=) $1"
+void rename_ends(const int64 *tokens, int count) {
+  auto *items = static_cast<Datum *>(palloc(sizeof(Datum) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) items[i] = Int64GetDatum(tokens[i]);
+  pg::Statement query(
+      "SELECT l.token, l.xmin FROM sync_guard.leases AS l WHERE l.token OPERATOR(pg_catalog.=) ANY ($1)"
       " AND l.end_reason OPERATOR(pg_catalog.=) 'finished'");
-  add_int64(&update, &token);
+  query.add(INT8ARRAYOID, int64_array(items, count));
+  const pg::Identity before = pg::become_extension_owner();
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
+  int own = 0;
+  for (uint64 i = 0; i < rows; ++i) {
+    bool is_null;
+    const Datum token = pg::spi_datum(i, 1, &is_null);
+    const TransactionId writer = DatumGetTransactionId(pg::spi_datum(i, 2, &is_null));
+    // What another transaction has ended, ended as it says.
+    if (TransactionIdIsCurrentTransactionId(writer)) items[own++] = Int64GetDatum(DatumGetInt64(token));
+  }
+  pg::spi_end();
+  pg::restore(before);
+  if (own == 0) return;
+  pg::Statement update(
+      psprintf("%s UPDATE sync_guard.leases AS l SET end_reason = 'reaped'"
+               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token",
+               unlocked_sql("l.token OPERATOR(pg_catalog.=) ANY ($1)")));
+  update.add(INT8ARRAYOID, int64_array(items, own));
   pg::spi_execute_as_guard(update);
 }
 

@@ -65,9 +65,9 @@ uint64 end_leases(const Guarded &g, Datum keys, const char *reason);
 /// else "finished".
 void settle_leases(const Guarded &g, Datum keys);
 
-/// Of a lease that was locked when its run was reaped, and that the table's trigger has ended a moment later, in this transaction:
-/// it was "reaped" and not "finished".
-void rename_end(int64 token);
+/// Of leases that were locked when their runs were reaped: those that the table's trigger has ended a moment later, in this
+/// transaction, were "reaped" and not "finished". What another transaction has ended stays as it is.
+void rename_ends(const int64 *tokens, int count);
 
 /// Marks the open leases of `worker` under another incarnation as superseded, of the tables in `tables` (List of const
 /// Guarded*). Returns how many there are now.

@@ -38,7 +38,7 @@ core::Lease lease_evidence(const Lease &lease, const Tracked *entry) {
   evidence.ttl = bound ? lease.ttl : lease.ttl.value_or(kDefaultTtl);
   evidence.session_ended = bound && entry->session_ended;
   evidence.worker_reannounced = lease.superseded.has_value();
-  evidence.held_as_mass_death = in_memory && entry->held && !entry->passed_over;
+  evidence.held_as_mass_death = in_memory && entry->held;
   return evidence;
 }
 
@@ -51,7 +51,7 @@ core::Lease lease_evidence(const Tracked &entry) {
   if (entry.ttl > 0) evidence.ttl = entry.ttl;
   else if (!bound) evidence.ttl = kDefaultTtl;
   evidence.session_ended = bound && entry.session_ended;
-  evidence.held_as_mass_death = entry.held && !entry.passed_over;
+  evidence.held_as_mass_death = entry.held;
   return evidence;
 }
 
@@ -77,16 +77,15 @@ void add_lease(const Knowledge &knowledge, const Lease &lease, Run *run) {
     take_newer(&evidence.last_sign, lease.last_beat);
   }
   take_newer(&evidence.progress_changed, lease.progress_changed);
-  if (entry == nullptr && lease.done) run->done = lease.done;
-  if (entry == nullptr && lease.total) run->total = lease.total;
+  if (lease.done && (entry == nullptr || !entry->has_done)) run->done = lease.done;
+  if (lease.total && (entry == nullptr || !entry->has_total)) run->total = lease.total;
 }
 
 void add_fence(const Knowledge &knowledge, Run *run) {
   if (run->token == 0 || knowledge.standby) return;
   run->fence_pid = fence_holder(run->token);
   const Tracked *entry = run->memory;
-  // Another run may have its place: its end is not refused, but it lives no more.
-  if (run->fence_pid == 0 || (entry != nullptr && entry->passed_over)) return;
+  if (run->fence_pid == 0) return;
   const bool known = entry != nullptr && entry->fenced_at != 0 && entry->fence_pid == run->fence_pid;
   run->evidence.fenced_since = known ? knowledge.clock.instant(entry->fenced_at) : knowledge.clock.now;
 }
@@ -134,6 +133,7 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   if (!leased || run->active <= knowledge.clock.now) evidence.last_sign = run->active;
   if (entry != nullptr) {
     if (entry->last_sign != 0) take_newer(&evidence.last_sign, knowledge.clock.instant(entry->last_sign));
+    if (g.exclusive && entry->passed_over != 0) evidence.passed_over = knowledge.clock.instant(entry->passed_over);
     if (entry->progress_changed != 0) evidence.progress_changed = knowledge.clock.instant(entry->progress_changed);
     if (entry->has_done) run->done = entry->done;
     if (entry->has_total) run->total = entry->total;
@@ -152,6 +152,12 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   const bool had_memory = have_memory() && g.adopted_at < knowledge.life_began;
   if (run->token != 0 || had_memory) evidence.server_started = knowledge.life_began;
   evidence.restart_grace = restart_grace();
+}
+
+void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Question &question, Run *run) {
+  add_evidence(g, knowledge, run);
+  run->limits = core::resolve_limits(run->scope, g.limits, g.scope_limits, g.scope_limit_count);
+  run->judgement = core::judge(run->evidence, run->limits, question);
 }
 
 int fence_holder(int64 token) {

@@ -28,6 +28,9 @@ Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Ques
 /// Fills the evidence of a run from its row (already in `run`) and from what is known.
 void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run);
 
+/// The same, with the limits of its scope and the verdict.
+void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Question &question, Run *run);
+
 /// Who holds a fence on the run of this token now: its pid, -1 for a prepared transaction, 0 for nobody. Waits for nothing.
 int fence_holder(int64 token);
 

@@ -12,6 +12,7 @@
 #include "journal.h"
 #include "leases.h"
 #include "load.h"
+#include "passed_over.h"
 #include "pg/boundary.h"
 #include "reap_runs.h"
 #include "sweep.h"
@@ -69,6 +70,7 @@ void settle(const Guarded &g, const Runs &live, const TrackedRuns &tracked, cons
     if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr) keys[count++] = leases.items[i].key;
   }
   if (count > 0) settle_leases(g, pg::text_array(keys, count));
+  settle_passed_over(g, live);
   ESG_FAULT_POINT("reap.settled");
   hash_destroy(known);
 }

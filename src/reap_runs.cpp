@@ -24,6 +24,10 @@ namespace esg {
 namespace {
 
 constexpr int kBatch = 1000;
+/// The rows of the first batch tell how large those of the next may be: the journal's copies are made in memory, six times over.
+constexpr int kFirstBatch = 16;
+constexpr int kGrowth = 4;
+constexpr int64 kBatchBytes = 32 * 1024 * 1024;
 /// After this many rows that failed, with none closed in between, only a way to others that go is looked for.
 constexpr int kGiveUpAfter = 10;
 /// How long the first try waits for a lock, and the later ones for what is left of it; then each this long at least.
@@ -77,6 +81,15 @@ bool end_leases_of(const Guarded &g, const Run *const *runs, int count) {
   return leases == 0 || end_leases(g, keys_of(leased, leases), "reaped") == static_cast<uint64>(leases);
 }
 
+/// What the table's trigger has ended as "finished", since it was locked before, was reaped.
+void rename_ends_of(const Run *const *runs, int count) {
+  auto *tokens = static_cast<int64 *>(palloc(sizeof(int64) * count));
+  int leases = 0;
+  for (int i = 0; i < count; ++i)
+    if (runs[i]->token != 0) tokens[leases++] = runs[i]->token;
+  rename_ends(tokens, leases);
+}
+
 /// Whether a locked run is still there to be closed: its worker is not just committing, and gave no sign since it was judged.
 /// From here on a fence waits, and a heartbeat finds the run closed when this transaction has committed.
 bool keep_from_worker(const Guarded &g, const Run &run, int *fenced) {
@@ -125,8 +138,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
   if (updated != static_cast<uint64>(count))
     ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
             errmsg("a trigger of table %s kept a run from being closed", g.name));
-  for (int i = 0; i < count && !leases_ended; ++i)
-    if (runs[i]->token != 0) rename_end(runs[i]->token);
+  if (!leases_ended) rename_ends_of(runs, count);
   ESG_FAULT_POINT("reap.rows_closed");
 
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
@@ -147,7 +159,8 @@ int count_dead(const Runs &runs) {
 bool given_up(const Tally &tally) { return tally.failed_in_a_row >= kGiveUpAfter || tally.waited >= kEnoughWaiting; }
 
 /// Locks a group of dead runs, judges them again and closes those that are still dead.
-Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys) {
+Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *candidates, int count, bool lock_keys,
+                    Tally *tally) {
   RunFilter filter;
   filter.keys = keys_of(candidates, count);
   filter.lock = true;
@@ -157,6 +170,8 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
   const Runs locked = read_runs(g, filter, call.question);
   pg::restore(before);
   ESG_FAULT_POINT("reap.rows_locked");
+  tally->rows_read += locked.count;
+  for (int i = 0; i < locked.count; ++i) tally->bytes_read += static_cast<int64>(strlen(locked.items[i].row));
 
   Outcome outcome;
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
@@ -189,7 +204,7 @@ const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *co
   for (int i = 0; i < kTries; ++i) {
     error = pg::try_in_subtransaction([&] {
       const int level = limit_lock_waits(wait);
-      *outcome = close_group(g, call, candidates, count, lock_keys);
+      *outcome = close_group(g, call, candidates, count, lock_keys, tally);
       AtEOXact_GUC(false, level);
     });
     if (error == nullptr || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE) break;
@@ -265,6 +280,12 @@ bool closing_changes_keys(const Guarded &g) {
   return found;
 }
 
+/// How many runs the next batch may have, after one of `last`.
+int next_batch(const Tally &tally, int last) {
+  const int64 bytes_each = Max(tally.bytes_read / Max(tally.rows_read, 1), 1);
+  return static_cast<int>(Max(Min(Min(kBatchBytes / bytes_each, last * kGrowth), kBatch), 1));
+}
+
 }  // namespace
 
 int limit_lock_waits(core::Micros wait) {
@@ -284,14 +305,17 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
   auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
   for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
   const int64 left_before = tally->left;
+  int batch = kFirstBatch;
   for (int done = 0; done < dead.count && tally->reaped < call.max_runs;) {
-    const int count = static_cast<int>(Min(Min(kBatch, dead.count - done), call.max_runs - tally->reaped));
+    const int count = static_cast<int>(Min(Min(batch, dead.count - done), call.max_runs - tally->reaped));
+    tally->rows_read = tally->bytes_read = 0;
     const MemoryContext before = MemoryContextSwitchTo(batch_context);
     close_or_halve(g, call, candidates + done, count, lock_keys, tally);
     MemoryContextSwitchTo(before);
     MemoryContextReset(batch_context);
     ESG_FAULT_POINT("reap.between_batches");
     done += count;
+    batch = next_batch(*tally, batch);
   }
   if (tally->left > left_before)
     ereport(

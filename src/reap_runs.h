@@ -15,6 +15,8 @@ struct Tally {
   int64 left = 0;           ///< of failed: not tried alone
   bool hand_over = false;   ///< some could not be closed in the owner's name by who is not he
   core::Micros waited = 0;  ///< in tries that ended because a lock was not to be had
+  int64 rows_read = 0;      ///< in this batch: rows that were locked, and how long their JSON is in all
+  int64 bytes_read = 0;
 };
 
 /// Makes locks that are waited for give up after `wait`; a lock_timeout of the caller's own that is shorter stays. Undone

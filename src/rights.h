@@ -30,8 +30,12 @@ bool row_security_applies(const Guarded &g);
 /// another owner would let someone else act as the owner.
 pg::Identity work_as(const Guarded &g, pg::Access access = pg::Access::kRead);
 
-/// Becomes the table's owner for reading, whoever the caller is; the same lock and limits.
-pg::Identity read_as_owner(const Guarded &g);
+/// What is read of a table.
+enum class ToRead { kAll, kJudged };
+
+/// Becomes the table's owner for reading, whoever the caller is; the same lock and limits. kJudged: none but those of the
+/// key, the status, the scope, times and counters.
+pg::Identity read_as_owner(const Guarded &g, ToRead to_read = ToRead::kAll);
 
 /// The argument `relation`: InvalidOid for NULL, all tables. ERROR 42P01 for the number 0, which is no NULL.
 Oid relation_argument(FunctionCallInfo fcinfo, int argument);

@@ -1,6 +1,6 @@
-// Runs in shared memory: what writers, workers and ending sessions write into it. Runs in whatever process notes something;
-// takes one partition's lock at a time, and under it those of the server that tell a transaction's state.
-// run_table_read.cpp has the readers' side. See run_table.h.
+// Runs in shared memory: what the triggers, starters and reapers write into it. Runs in whatever process notes something;
+// takes one partition's lock at a time, and under it those of the server that tell a transaction's state. run_table_lease.cpp
+// has what workers write, run_table_read.cpp the readers' side. See run_table.h.
 
 #include "run_table_memory.h"
 
@@ -21,55 +21,12 @@ int32 take_free() {
   return number;
 }
 
-/// The entry of a run, settled; null where there is none. The partition's lock is held exclusively.
-Entry *find(const RunId &id, uint32 bucket) {
-  int32 *link = &heads()[bucket];
-  while (*link >= 0) {
-    Entry *entry = &entries()[*link];
-    const RunId &other = entry->run.id;
-    if (other.key_hash == id.key_hash && other.table == id.table && other.database == id.database) {
-      if (settle_entry(entry)) return entry;
-      const int32 gone = *link;
-      *link = entry->next;
-      release(gone);
-      return nullptr;
-    }
-    link = &entry->next;
-  }
-  return nullptr;
-}
-
 void count_refusal() {
   SpinLockAcquire(&table->lock);
   const int64 now = monotonic_now();
   ++table->refused;
   table->last_refused = now;
   SpinLockRelease(&table->lock);
-}
-
-/// Finds the entry or makes one, and returns with its partition's lock held; null, with no lock, where there is no room.
-Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
-  const uint32 bucket = bucket_of(id);
-  *lock = lock_of_bucket(bucket);
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    LWLockAcquire(*lock, LW_EXCLUSIVE);
-    Entry *entry = find(id, bucket);
-    *made = entry == nullptr;
-    if (entry != nullptr) return entry;
-    const int32 number = take_free();
-    if (number >= 0) {
-      entry = &entries()[number];
-      memset(&entry->run, 0, sizeof entry->run);
-      entry->run.id = id;
-      entry->next = heads()[bucket];
-      heads()[bucket] = number;
-      return entry;
-    }
-    LWLockRelease(*lock);
-    if (attempt == 0) settle_all();
-  }
-  count_refusal();
-  return nullptr;
 }
 
 void set_scope(Tracked *run, const core::Scope &scope) {
@@ -101,42 +58,15 @@ void copy_text(char *out, int size, const char *text, bool *cut) {
   if (cut != nullptr) *cut = fits < length;
 }
 
-void set_facts(Tracked *run, const RowFacts &facts) {
-  copy_text(run->key, kTrackedKeyBytes, facts.key, &run->key_cut);
-  copy_text(run->status, kTrackedStatusBytes, facts.status == nullptr ? "" : facts.status, nullptr);
-  run->has_started = facts.started.has_value();
-  run->started = facts.started.value_or(0);
-  set_scope(run, facts.scope);
-}
-
 /// Progress has stood still until now; nothing where it has never moved.
 void end_stall(Tracked *run, int64 now) {
   if (run->progress_changed != 0 && now - run->progress_changed > run->longest_stall)
     run->longest_stall = now - run->progress_changed;
 }
 
-/// Progress as told now: it has moved where it differs from what was known, or is the first that is not nothing.
-void set_done(Tracked *run, int64 done, int64 now) {
-  if (run->has_done ? done != run->done : done > 0) {
-    end_stall(run, now);
-    run->progress_changed = now;
-  }
-  run->has_done = true;
-  run->done = done;
-}
-
-void set_total(Tracked *run, int64 total) {
-  run->has_total = true;
-  run->total = total;
-}
-
-/// Progress as the row has it now. A heartbeat's word stands until the row's own counter moves.
-void set_row_progress(Tracked *run, const RowFacts &facts, int64 now) {
-  if (facts.total) set_total(run, *facts.total);
-  if (!facts.done || (run->has_row_done && run->row_done == *facts.done)) return;
-  run->has_row_done = true;
-  run->row_done = *facts.done;
-  set_done(run, *facts.done, now);
+/// The run has been silent until now; nothing where memory knows of no sign before.
+void end_silence(Tracked *run, int64 now) {
+  if (run->last_sign != 0 && now - run->last_sign > run->longest_silence) run->longest_silence = now - run->last_sign;
 }
 
 /// Whether the entry is as it was when it was copied.
@@ -145,20 +75,11 @@ bool is_unchanged(const Tracked &run, const Tracked *copy) {
          run.token == copy->token;
 }
 
-void drop_lease(Tracked *run) {
-  run->leaser = InvalidFullTransactionId;
-  run->token = 0;
-  run->binding = Binding::kNone;
-  run->ttl = 0;
-  run->session_ended = false;
-  run->superseded = false;
-  run->fenced_at = 0;
-}
-
 void start_again(Tracked *run, const RowFacts &facts, FullTransactionId xid, int64 now) {
   drop_lease(run);
   run->lease_known = true;
-  run->passed_over = false;
+  run->passed_over = 0;
+  run->scope_known = true;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
   run->inserter = xid;
@@ -178,18 +99,6 @@ bool starts_now(const RowFacts &facts) {
   return ago < kNow && ago > -kNow;
 }
 
-/// The run has been silent until now; nothing where memory knows of no sign before.
-void end_silence(Tracked *run, int64 now) {
-  if (run->last_sign != 0 && now - run->last_sign > run->longest_silence) run->longest_silence = now - run->last_sign;
-}
-
-void sign_of_life(Tracked *run, int64 now) {
-  if (run->passed_over) return;
-  end_silence(run, now);
-  run->last_sign = now;
-  run->held = false;
-}
-
 void warn_of_no_room() {
   static bool warned = false;
   if (warned) return;
@@ -198,18 +107,6 @@ void warn_of_no_room() {
           errmsg("the guard's memory has no room for another run"),
           errdetail("All %d entries are taken; this run is judged by its row and its lease alone.", table->capacity),
           errhint("Raise emag_sync_guard.max_tracked_runs and restart the server."));
-}
-
-/// The entry of a token, settled, with its partition's lock held; null, with no lock, where there is none.
-Entry *find_token(const RunId &id, int64 token, LWLock **lock) {
-  if (table == nullptr) return nullptr;
-  const uint32 bucket = bucket_of(id);
-  *lock = lock_of_bucket(bucket);
-  LWLockAcquire(*lock, LW_EXCLUSIVE);
-  Entry *entry = find(id, bucket);
-  if (entry != nullptr && entry->run.token == token) return entry;
-  LWLockRelease(*lock);
-  return nullptr;
 }
 
 /// Calls `visit(Tracked *)` for the settled entry of a run, its partition's lock held; not where there is none.
@@ -224,22 +121,6 @@ void visit_run(Oid relation, const char *key, const Visit &visit) {
   LWLockRelease(lock);
 }
 
-/// Calls `visit(Tracked *)` for an entry that a token binds to a session. Nothing is settled: it is also for the end of a
-/// session, whose transaction is over, as is what reading the transaction log needs.
-template <typename Visit>
-void visit_bound(const RunId &id, int64 token, const Visit &visit) noexcept {
-  if (table == nullptr) return;
-  const uint32 bucket = bucket_of(id);
-  LWLock *const lock = lock_of_bucket(bucket);
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
-    Tracked *run = &entries()[at].run;
-    if (run->token != token || run->binding != Binding::kSession) continue;
-    if (run->id.key_hash == id.key_hash && run->id.table == id.table) visit(run);
-  }
-  LWLockRelease(lock);
-}
-
 /// The transaction `xid` ends the run. What was told of it until now holds whether or not that commits.
 void close(Tracked *run, FullTransactionId xid, Ending ending) {
   const int64 now = monotonic_now();
@@ -251,13 +132,86 @@ void close(Tracked *run, FullTransactionId xid, Ending ending) {
   run->closing_at = now;
 }
 
-void become_heartbeat(Tracked *run, int64 ttl) {
-  run->binding = Binding::kHeartbeat;
-  if (run->ttl == 0) run->ttl = ttl;
-  run->session_ended = false;
+}  // namespace
+
+Entry *find(const RunId &id, uint32 bucket) {
+  int32 *link = &heads()[bucket];
+  while (*link >= 0) {
+    Entry *entry = &entries()[*link];
+    const RunId &other = entry->run.id;
+    if (other.key_hash == id.key_hash && other.table == id.table && other.database == id.database) {
+      if (settle_entry(entry)) return entry;
+      const int32 gone = *link;
+      *link = entry->next;
+      release(gone);
+      return nullptr;
+    }
+    link = &entry->next;
+  }
+  return nullptr;
 }
 
-}  // namespace
+Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
+  const uint32 bucket = bucket_of(id);
+  *lock = lock_of_bucket(bucket);
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    LWLockAcquire(*lock, LW_EXCLUSIVE);
+    Entry *entry = find(id, bucket);
+    *made = entry == nullptr;
+    if (entry != nullptr) return entry;
+    const int32 number = take_free();
+    if (number >= 0) {
+      entry = &entries()[number];
+      memset(&entry->run, 0, sizeof entry->run);
+      entry->run.id = id;
+      entry->next = heads()[bucket];
+      heads()[bucket] = number;
+      return entry;
+    }
+    LWLockRelease(*lock);
+    if (attempt == 0) settle_all();
+  }
+  count_refusal();
+  return nullptr;
+}
+
+void set_facts(Tracked *run, const RowFacts &facts) {
+  copy_text(run->key, kTrackedKeyBytes, facts.key, &run->key_cut);
+  copy_text(run->status, kTrackedStatusBytes, facts.status == nullptr ? "" : facts.status, nullptr);
+  run->has_started = facts.started.has_value();
+  run->started = facts.started.value_or(0);
+  set_scope(run, facts.scope);
+}
+
+void set_done(Tracked *run, int64 done, int64 now) {
+  if (run->has_done ? done != run->done : done > 0) {
+    end_stall(run, now);
+    run->progress_changed = now;
+  }
+  run->has_done = true;
+  run->done = done;
+}
+
+void set_total(Tracked *run, int64 total) {
+  run->has_total = true;
+  run->total = total;
+}
+
+void set_row_progress(Tracked *run, const RowFacts &facts, int64 now) {
+  if (facts.total) set_total(run, *facts.total);
+  if (!facts.done || (run->has_row_done && run->row_done == *facts.done)) return;
+  run->has_row_done = true;
+  run->row_done = *facts.done;
+  set_done(run, *facts.done, now);
+}
+
+void sign_of_life(Tracked *run, int64 now) {
+  if (run->passed_over != 0) return;
+  end_silence(run, now);
+  run->last_sign = now;
+  run->held = false;
+}
+
 }  // namespace memory
 
 using namespace memory;
@@ -273,16 +227,24 @@ uint64 scope_hash(const core::ScopeValue &value) {
                              1);
 }
 
-void track_start(Oid relation, const RowFacts &facts, bool may_move) {
-  if (table == nullptr) return;
+bool track_start(Oid relation, const RowFacts &facts, bool may_move) {
+  if (table == nullptr) return true;
   LWLock *lock;
   bool made;
   const FullTransactionId xid = GetCurrentFullTransactionId();
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return warn_of_no_room();
+  if (entry == nullptr) {
+    warn_of_no_room();
+    return true;
+  }
   Tracked *run = &entry->run;
   const int64 now = monotonic_now();
-  if (!made && may_move && state_of(run->closer) == XidState::kMine) {
+  const bool moves = !made && may_move && state_of(run->closer) == XidState::kMine;
+  if (moves && run->passed_over != 0) {
+    LWLockRelease(lock);
+    return false;
+  }
+  if (moves) {
     run->closer = InvalidFullTransactionId;
     set_row_progress(run, facts, now);
     sign_of_life(run, now);
@@ -294,6 +256,7 @@ void track_start(Oid relation, const RowFacts &facts, bool may_move) {
   }
   set_facts(run, facts);
   LWLockRelease(lock);
+  return true;
 }
 
 bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
@@ -308,7 +271,7 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
     return true;
   }
   Tracked *run = &entry->run;
-  if (run->passed_over && !started_anew) {
+  if (run->passed_over != 0 && !started_anew) {
     LWLockRelease(lock);
     return false;
   }
@@ -320,108 +283,22 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   } else {
     set_row_progress(run, facts, now);
   }
+  run->scope_known = true;
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
   return true;
 }
 
-bool track_end(Oid relation, const char *key, Ending ending) {
-  bool may_have_lease = true;
+Ended track_end(Oid relation, const char *key, Ending ending) {
+  Ended ended;
   const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
   visit_run(relation, key, [&](Tracked *run) {
     close(run, xid, ending);
-    may_have_lease = run->token != 0 || !run->lease_known;
+    ended.may_have_lease = run->token != 0 || !run->lease_known;
+    ended.may_be_passed_over = run->passed_over != 0 || !run->scope_known;
   });
-  return may_have_lease;
-}
-
-bool track_lease(Oid relation, const RowFacts &facts, const LeaseFacts &lease) {
-  if (table == nullptr) return false;
-  LWLock *lock;
-  bool made;
-  const FullTransactionId xid = lease.by_this_xact ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
-  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return false;
-  Tracked *run = &entry->run;
-  const int64 now = monotonic_now();
-  if (made) {
-    set_facts(run, facts);
-    set_row_progress(run, facts, now);
-  }
-  // Another incarnation of its worker may be under way: the lease's row goes on being asked.
-  const bool superseded = run->superseded && run->token == lease.token;
-  drop_lease(run);
-  run->superseded = superseded;
-  run->leaser = xid;
-  run->token = lease.token;
-  run->lease_known = true;
-  run->binding = lease.binding;
-  run->ttl = lease.ttl;
-  run->owner = lease.owner;
-  run->session_pid = MyProcPid;
-  run->session_start = MyStartTimestamp;
-  sign_of_life(run, now);
-  LWLockRelease(lock);
-  return true;
-}
-
-Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *total, bool *bound_elsewhere) noexcept {
-  *bound_elsewhere = false;
-  LWLock *lock;
-  Entry *entry = find_token(id, token, &lock);
-  if (entry == nullptr) return Beat::kNotHere;
-  Tracked *run = &entry->run;
-  Beat answer = Beat::kAlive;
-  // Settled by now: a transaction that is still named is open.
-  if (FullTransactionIdIsValid(run->leaser) && state_of(run->leaser) != XidState::kMine) answer = Beat::kUncommitted;
-  else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
-  const int64 now = monotonic_now();
-  // Its time is over, and another run may have taken its place.
-  if (answer == Beat::kAlive && (run->session_ended || run->superseded || run->passed_over || has_lapsed(*run, now)))
-    answer = Beat::kNotHere;
-  if (answer == Beat::kAlive) {
-    if (done != nullptr) set_done(run, *done, now);
-    if (total != nullptr) set_total(run, *total);
-    sign_of_life(run, now);
-    *bound_elsewhere = run->binding == Binding::kSession && run->session_pid != MyProcPid;
-  }
-  LWLockRelease(lock);
-  return answer;
-}
-
-void track_fence(const RunId &id, int64 token) noexcept {
-  LWLock *lock;
-  Entry *entry = find_token(id, token, &lock);
-  if (entry == nullptr) return;
-  const int64 now = monotonic_now();
-  entry->run.fenced_at = now;
-  entry->run.fence_pid = MyProcPid;
-  sign_of_life(&entry->run, now);
-  LWLockRelease(lock);
-}
-
-void track_downgrade(const RunId &id, int64 token, int64 ttl) noexcept {
-  visit_bound(id, token, [ttl](Tracked *run) { become_heartbeat(run, ttl); });
-}
-
-void track_superseded(const RunId &id, int64 token) noexcept {
-  LWLock *lock;
-  Entry *entry = find_token(id, token, &lock);
-  if (entry == nullptr) return;
-  entry->run.superseded = true;
-  LWLockRelease(lock);
-}
-
-bool track_session_end(const RunId &id, int64 token) noexcept {
-  bool bound = false;
-  visit_bound(id, token, [&bound](Tracked *run) {
-    if (run->session_pid != MyProcPid || run->session_start != MyStartTimestamp) return;
-    run->session_ended = true;
-    run->ended_at = monotonic_now();
-    bound = true;
-  });
-  return bound;
+  return ended;
 }
 
 bool track_closing(Oid relation, const char *key, const Tracked *copy) {
@@ -434,17 +311,31 @@ bool track_closing(Oid relation, const char *key, const Tracked *copy) {
   return still_dead;
 }
 
-bool track_passing_over(Oid relation, const char *key, const Tracked *copy) {
-  bool still_dead = true;
-  visit_run(relation, key, [&](Tracked *run) {
-    still_dead = is_unchanged(*run, copy);
-    if (still_dead) run->passed_over = true;
-  });
+bool track_passing_over(Oid relation, const RowFacts &facts, const Tracked *copy) {
+  if (table == nullptr) return true;
+  LWLock *lock;
+  bool made;
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return true;
+  Tracked *run = &entry->run;
+  if (made) set_facts(run, facts);
+  const bool still_dead = made || is_unchanged(*run, copy);
+  if (still_dead && run->passed_over == 0) {
+    run->passed_over = monotonic_now();
+    run->scope_known = true;
+  }
+  LWLockRelease(lock);
   return still_dead;
 }
 
-void track_scope_claimed(Oid relation, const char *key) {
-  visit_run(relation, key, [](Tracked *run) { run->passed_over = false; });
+bool track_scope_claimed(Oid relation, const char *key) {
+  bool may_be_passed_over = true;
+  visit_run(relation, key, [&](Tracked *run) {
+    may_be_passed_over = run->passed_over != 0 || !run->scope_known;
+    run->passed_over = 0;
+    run->scope_known = true;
+  });
+  return may_be_passed_over;
 }
 
 }  // namespace esg

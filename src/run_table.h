@@ -81,7 +81,10 @@ struct Tracked {
   int64 ended_at;             ///< monotonic
   bool superseded;            ///< whoever beats must ask the lease's row: another incarnation may have announced itself
   bool held;                  ///< its silence is part of a mass death (see verdict rule 6)
-  bool passed_over;  ///< a starter of its scope took it for dead: no sign of life counts until it has its scope again
+  int64
+      passed_over;  ///< monotonic, when a starter of its scope took it for dead: no sign of life counts until it has its
+                    ///< scope again; 0: it was not, or nobody knows
+  bool scope_known;  ///< `passed_over` tells; else only the row of the mark does (passed_over.h)
 
   int64 last_sign;  ///< monotonic; 0: none but the start that the row tells
   bool has_done;
@@ -116,24 +119,36 @@ struct LeaseFacts {
 
 /// A live row was inserted by the current (sub)transaction. `may_move` (a partitioned table): one that this transaction has
 /// just deleted goes on as it was, it has moved between partitions. WARNING once per session where the table is full; the run
-/// then falls back to its row.
-void track_start(Oid table, const RowFacts &facts, bool may_move);
+/// then falls back to its row. False: as of track_update, of one that moves.
+bool track_start(Oid table, const RowFacts &facts, bool may_move);
 
-/// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none.
+/// A live row was updated, and has its scope by what its row tells: a sign of life; progress that moved is noted. Makes an entry where there is none.
 /// `started_anew`: from a terminal status; the old lease is stale, progress counts anew. False: nothing is noted, since the run
 /// was passed over; its writer claims its scope and tells again.
 bool track_update(Oid table, const RowFacts &facts, bool started_anew);
 
+/// What may be left in the guard's own tables of a run that ends. Where memory does not know (no entry, or one made after the
+/// run's start) it may be.
+struct Ended {
+  bool may_have_lease = true;
+  bool may_be_passed_over = true;
+};
+
 /// The current (sub)transaction ended or deleted the run; the entry goes when that commits, and leaves its gaps behind where
-/// the run was finished (gaps.h). Returns whether the run may have an open lease: it has one, or memory does not know (no entry,
-/// or one made after the run's start).
-bool track_end(Oid table, const char *key, Ending ending = Ending::kFinished);
+/// the run was finished (gaps.h).
+Ended track_end(Oid table, const char *key, Ending ending = Ending::kFinished);
 
 // ---- what the calls of workers write -----------------------------------------------------------------------------------
 
-/// A lease was taken, or re-attached to: a sign of life. Makes an entry where there is none (`facts` as the row has them).
-/// False where the table is full.
-bool track_lease(Oid table, const RowFacts &facts, const LeaseFacts &lease);
+enum class Lodged : uint8 {
+  kNoted,
+  kNoRoom,      ///< or there is no memory
+  kPassedOver,  ///< the lease is noted, and no sign of life: the run claims its scope, and its worker tells again
+};
+
+/// A lease was taken, or re-attached to, and the run has its scope by what its row tells: a sign of life. Makes an entry where
+/// there is none (`facts` as the row has them).
+Lodged track_lease(Oid table, const RowFacts &facts, const LeaseFacts &lease);
 
 enum class Beat : uint8 {
   kAlive,        ///< noted
@@ -182,11 +197,12 @@ TrackedRuns tracked_run(Oid table, const char *key);
 bool track_closing(Oid table, const char *key, const Tracked *copy);
 
 /// A starter of its scope, who has the scope's lock, takes a run for dead, unless a sign of life came since `copy` was made
-/// (null: no entry was there). False: it is alive.
-bool track_passing_over(Oid table, const char *key, const Tracked *copy);
+/// (null: no entry was there). False: it is alive. Makes an entry where there is none.
+bool track_passing_over(Oid table, const RowFacts &facts, const Tracked *copy);
 
-/// The run has its scope, whose lock its transaction holds: its signs of life count.
-void track_scope_claimed(Oid table, const char *key);
+/// The run has its scope, whose lock its transaction holds: its signs of life count. Returns whether it may have been passed
+/// over before, so that there may be a row that says so.
+bool track_scope_claimed(Oid table, const char *key);
 
 /// Forgets committed entries of a table that `copies` holds and `keep` does not name: no live row stands behind them. Entries
 /// that had a sign of life or a change since they were copied stay.

@@ -70,6 +70,32 @@ inline bool has_lapsed(const Tracked &run, int64 now) {
 /// Puts an entry that was taken out of its bucket on the free list.
 void release(int32 number);
 
+inline bool same_run(const RunId &a, const RunId &b) {
+  return a.key_hash == b.key_hash && a.table == b.table && a.database == b.database;
+}
+
+// ---- what writers do with an entry, its partition's lock held exclusively ---------------------------------------------
+
+/// The entry of a run, settled; null where there is none.
+Entry *find(const RunId &id, uint32 bucket);
+
+/// Finds the entry or makes one, and returns with its partition's lock held; null, with no lock, where there is no room.
+Entry *find_or_make(const RunId &id, LWLock **lock, bool *made);
+
+void set_facts(Tracked *run, const RowFacts &facts);
+
+/// Progress as told now: it has moved where it differs from what was known, or is the first that is not nothing.
+void set_done(Tracked *run, int64 done, int64 now);
+void set_total(Tracked *run, int64 total);
+
+/// Progress as the row has it now. A heartbeat's word stands until the row's own counter moves.
+void set_row_progress(Tracked *run, const RowFacts &facts, int64 now);
+
+/// Nothing of a run that was passed over.
+void sign_of_life(Tracked *run, int64 now);
+
+void drop_lease(Tracked *run);
+
 template <typename Visit>
 void each_entry_of(uint32 partition, LWLockMode mode, const Visit &visit) {
   LWLockAcquire(lock_of_bucket(partition), mode);

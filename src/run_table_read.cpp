@@ -79,6 +79,13 @@ void weigh_mass_death() {
   SpinLockRelease(&table->lock);
 }
 
+/// No row stands behind the entry any more, once the transaction `xid` has committed.
+void mark_gone(Tracked *run, FullTransactionId xid, int64 now) {
+  run->closer = xid;
+  run->ending = Ending::kGone;
+  run->closing_at = now;
+}
+
 /// Settles a copy for a reader. False: for him there is no such run.
 bool settle_copy(Tracked *run) {
   if (!settle(run)) return false;
@@ -132,8 +139,7 @@ TrackedRuns tracked_run(Oid relation, const char *key) {
   LWLockAcquire(lock, LW_SHARED);
   for (int32 at = heads()[bucket]; at >= 0 && runs.count == 0; at = entries()[at].next) {
     const Tracked &run = entries()[at].run;
-    if (run.id.key_hash == id.key_hash && run.id.table == id.table && run.id.database == id.database)
-      runs.items[runs.count++] = run;
+    if (same_run(run.id, id)) runs.items[runs.count++] = run;
   }
   LWLockRelease(lock);
   if (runs.count == 1 && !settle_copy(&runs.items[0])) runs.count = 0;
@@ -144,23 +150,20 @@ bool settle_run(Tracked *run) { return settle(run); }
 
 void forget_rowless(const TrackedRuns &copies, const bool *has_row) {
   if (table == nullptr) return;
+  FullTransactionId xid = InvalidFullTransactionId;
   for (int i = 0; i < copies.count; ++i) {
     const Tracked &copy = copies.items[i];
     if (has_row[i] || copy.uncommitted() || FullTransactionIdIsValid(copy.closer)) continue;
+    // Asked for before the lock, and only where there is something to forget.
+    if (!FullTransactionIdIsValid(xid)) xid = GetCurrentFullTransactionId();
+    const int64 now = monotonic_now();
     const uint32 bucket = bucket_of(copy.id);
     LWLock *lock = lock_of_bucket(bucket);
     LWLockAcquire(lock, LW_EXCLUSIVE);
-    for (int32 *link = &heads()[bucket]; *link >= 0; link = &entries()[*link].next) {
-      const Tracked &run = entries()[*link].run;
-      if (run.id.key_hash != copy.id.key_hash || run.id.table != copy.id.table || run.id.database != copy.id.database)
-        continue;
-      if (run.last_sign == copy.last_sign && run.token == copy.token && !FullTransactionIdIsValid(run.closer)) {
-        const int32 gone = *link;
-        *link = entries()[gone].next;
-        release(gone);
-      }
-      break;
-    }
+    Entry *entry = find(copy.id, bucket);
+    if (entry != nullptr && !FullTransactionIdIsValid(entry->run.closer) && entry->run.last_sign == copy.last_sign &&
+        entry->run.token == copy.token)
+      mark_gone(&entry->run, xid, now);
     LWLockRelease(lock);
   }
 }
@@ -172,20 +175,23 @@ void settle_all() {
 
 void forget_dropped_databases() {
   if (table == nullptr) return;
-  // Catalogs are not read under the locks. Databases beyond the first ones are the next sweep's.
-  constexpr int kAtOnce = 64;
-  Oid seen[kAtOnce];
-  int count = 0;
-  each_entry(LW_SHARED, [&seen, &count](const Entry *entry) {
+  // Catalogs are not read under the locks.
+  auto *seen = static_cast<Oid *>(palloc(sizeof(Oid) * table->capacity));
+  Oid *end = seen;
+  each_entry(LW_SHARED, [&end, seen, all = seen + table->capacity](const Entry *entry) {
+    // Mostly they are all of one database. An entry that is made meanwhile may be of none that was dropped.
     const Oid database = entry->run.id.database;
-    if (count < kAtOnce && std::find(seen, seen + count, database) == seen + count) seen[count++] = database;
+    if (end < all && (end == seen || end[-1] != database)) *end++ = database;
     return true;
   });
-  Oid *end = std::remove_if(
-      seen, seen + count, [](Oid database) { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
-  if (end == seen) return;
-  each_entry(LW_EXCLUSIVE,
-             [&seen, end](const Entry *entry) { return std::find(seen, end, entry->run.id.database) == end; });
+  std::sort(seen, end);
+  end = std::unique(seen, end);
+  end = std::remove_if(seen, end,
+                       [](Oid database) { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
+  if (end != seen)
+    each_entry(LW_EXCLUSIVE,
+               [seen, end](const Entry *entry) { return !std::binary_search(seen, end, entry->run.id.database); });
+  pfree(seen);
 }
 
 void forget_gone() {
@@ -204,9 +210,8 @@ void forget_table(Oid relation) {
     Tracked *run = &entry->run;
     if (run->id.database != MyDatabaseId || run->id.table != relation) return true;
     if (!settle_entry(entry)) return false;
-    run->closer = xid;
-    run->ending = Ending::kGone;
-    run->closing_at = now;
+    // What this transaction has ended before stays ended where it goes back to a savepoint in between.
+    mark_gone(run, state_of(run->closer) == XidState::kMine ? run->closer : xid, now);
     return true;
   });
 }

@@ -4,6 +4,7 @@
 #include "runs.h"
 
 #include "liveness.h"
+#include "passed_over.h"
 #include "pg/spi.h"
 
 namespace esg {
@@ -47,12 +48,6 @@ Run make_run(const Guarded &g, uint64 number, MemoryContext context) {
     if (text != nullptr) run.scope.values[i] = std::string_view(text);
   }
   return run;
-}
-
-void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Question &question, Run *run) {
-  add_evidence(g, knowledge, run);
-  run->limits = core::resolve_limits(run->scope, g.limits, g.scope_limits, g.scope_limit_count);
-  run->judgement = core::judge(run->evidence, run->limits, question);
 }
 
 // ---- runs that only memory knows ------------------------------------------------------------------------------------
@@ -167,6 +162,17 @@ int by_start(const void *a, const void *b) {
 const char *type_name(Oid type) { return pg::type_sql(type); }
 
 }  // namespace
+
+RowFacts facts_of(const Run &run) {
+  RowFacts facts;
+  facts.key = run.key;
+  facts.status = run.status;
+  facts.started = run.started;
+  facts.scope = run.scope;
+  facts.done = run.done;
+  facts.total = run.total;
+  return facts;
+}
 
 bool sees_uncommitted(const Guarded &g, Oid caller) { return check_enable_rls(g.table, caller, true) != RLS_ENABLED; }
 
@@ -286,6 +292,7 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
   Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count : 0);
   if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
+  look_for_passing_over(g, question, runs.items, runs.count);
   if (uncommitted) append_uncommitted(g, filter, knowledge, question, &runs);
   qsort(runs.items, runs.count, sizeof(Run), by_start);
   if (filter.tracked != nullptr) *filter.tracked = knowledge.tracked;

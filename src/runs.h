@@ -58,6 +58,9 @@ struct RunFilter {
 /// The statement by which read_runs finds runs; people may EXPLAIN it.
 char *runs_query(const Guarded &g, const RunFilter &filter);
 
+/// A run as the triggers and calls that tell memory of it name it.
+RowFacts facts_of(const Run &run);
+
 /// Reads and judges runs, oldest first, into the current memory context. Works with the rights in force (see work_as).
 Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question);
 

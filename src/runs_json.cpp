@@ -106,6 +106,7 @@ Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &que
     else appendStringInfoString(&json, "null");
   }
   append_lease(&json, run);
+  if (run.evidence.passed_over) append_instant(&json, "passed_over_at", run.evidence.passed_over);
   if (run.evidence.server_started) append_instant(&json, "server_started", run.evidence.server_started);
   append_json_field(&json, "rule");
   appendStringInfo(&json, "%d", run.judgement.rule);

@@ -101,6 +101,7 @@ std::optional<core::Micros> life_began(const Clock &clock) {
 }
 
 bool server_is_stopping() noexcept {
+  if (!IsUnderPostmaster) return false;  // single-user mode: there is no postmaster whose pipe could be asked
   // Whose postmaster was killed takes no more part in anything, and its file says nothing of that.
   if (!PostmasterIsAlive()) return true;
   char path[MAXPGPATH];

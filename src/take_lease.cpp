@@ -3,10 +3,8 @@
 
 #include "attach.h"
 #include "errors.h"
-#include "exclusive.h"
 #include "fault.h"
 #include "liveness.h"
-#include "load.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
 #include "run_argument.h"
@@ -117,9 +115,9 @@ static Datum take_lease(FunctionCallInfo fcinfo) {
                       iso_utc(*held->superseded)),
             errhint("Stop: another incarnation of this worker has taken its place."));
   }
-  // The dead run comes back to life: another one may hold its scope by now.
-  if (run.judgement.dead() && guard_enabled() && g.excludes(run.status)) claim_scope(g, run.key, run.scope);
-  PG_RETURN_INT64(attach(g, facts_of(run), terms, held));
+  const RowFacts facts = facts_of(run);
+  if (needs_its_scope(run)) regain_scope(g, facts);
+  PG_RETURN_INT64(attach(g, facts, terms, held));
 }
 
 }  // namespace esg

@@ -26,14 +26,15 @@ void invalidate_of(HeapTuple tuple, TupleDesc desc) {
 }
 
 /// Tables whose lines belong to a table's settings.
-constexpr const char *kDependents[] = {"scope_limits", "transition_rules", "alert_settings", "scope_rhythms",
-                                       "observed_gaps"};
+constexpr const char *kDependents[] = {"scope_limits",  "transition_rules", "alert_settings",
+                                       "scope_rhythms", "observed_gaps",    "passed_over"};
 
 void forget_dependents(HeapTuple settings, TupleDesc desc) {
   bool is_null;
   const Datum relation = heap_getattr(settings, 1, desc, &is_null);
   const pg::Identity before = pg::become_extension_owner();
   for (const char *table : kDependents) {
+    if (!pg::has_extension_table(table)) continue;
     pg::Statement forget(
         psprintf("DELETE FROM sync_guard.%s WHERE relation::pg_catalog.oid OPERATOR(pg_catalog.=) $1", table));
     (void)pg::spi_execute(forget.add_oid(DatumGetObjectId(relation)));

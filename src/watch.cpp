@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "leases.h"
 #include "liveness.h"
+#include "passed_over.h"
 #include "pg/boundary.h"
 #include "row_event.h"
 
@@ -50,19 +51,33 @@ RowFacts facts_of(const RowEvent &event, HeapTuple tuple, const char *key) {
   return facts;
 }
 
-/// Whether a live run, with the row as given, is dead by what is known of it. `written`: the row is just being written, which is
-/// a sign of life where there is memory for it.
-bool is_dead(const RowEvent &event, HeapTuple tuple, const char *key, bool written, const Knowledge &knowledge,
-             const core::Question &question) {
+/// A live run, with the row as given, judged by what is known of it.
+Run judged(const RowEvent &event, HeapTuple tuple, const char *key, const Knowledge &knowledge,
+           const core::Question &question) {
   const Guarded &g = *event.table;
   Run run{};
   run.key = key;
+  run.status = text_of(event, tuple, g.status);
   run.started = instant(event, tuple, g.start);
-  run.active = written && have_memory() ? question.now : instant(event, tuple, g.activity);
-  add_evidence(g, knowledge, &run);
-  const core::Limits limits =
-      core::resolve_limits(scope_of(event, tuple), g.limits, g.scope_limits, g.scope_limit_count);
-  return core::judge(run.evidence, limits, question).dead();
+  run.active = instant(event, tuple, g.activity);
+  run.scope = scope_of(event, tuple);
+  judge_run(g, knowledge, question, &run);
+  return run;
+}
+
+/// Whether it is dead before this write.
+bool was_dead(const RowEvent &event, const char *key, const Knowledge &knowledge, const core::Question &question) {
+  Run run = judged(event, event.before, key, knowledge, question);
+  look_for_passing_over(*event.table, question, &run, 1);
+  return run.judgement.dead();
+}
+
+/// Whether it would be dead after it, had it its scope: where there is memory for it the write is a sign of life.
+bool stays_dead(const RowEvent &event, const char *key, const Knowledge &knowledge, const core::Question &question) {
+  Run run = judged(event, event.after, key, knowledge, question);
+  run.evidence.passed_over = std::nullopt;
+  if (have_memory()) run.evidence.last_sign = question.now;
+  return core::judge(run.evidence, run.limits, question).dead();
 }
 
 /// Whether this write brings a run back to life that was dead: another one may have started meanwhile.
@@ -71,9 +86,9 @@ bool revives(const RowEvent &event, const char *key) {
   if (!have_memory() && !changed(event, g.start) && !changed(event, g.activity)) return false;
   const core::Question question = question_now();
   Knowledge knowledge = gather_from_memory(g, key, question);
-  if (!is_dead(event, event.before, key, false, knowledge, question)) return false;
+  if (!was_dead(event, key, knowledge, question)) return false;
   if (knowledge.memory_alone) knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
-  return !is_dead(event, event.after, key, true, knowledge, question);
+  return !stays_dead(event, key, knowledge, question);
 }
 
 /// Whether this write brings a live run into a scope: it starts, it moves to another one, or it was dead and gives a sign of
@@ -93,13 +108,34 @@ void end_lease(const Guarded &g, const char *key, const char *reason) {
 
 /// The run has ended: its status says so.
 void watch_end(const Guarded &g, const char *key) {
-  if (track_end(g.table, key)) end_lease(g, key, "finished");
+  const Ended ended = track_end(g.table, key);
+  if (ended.may_have_lease) end_lease(g, key, "finished");
+  if (g.exclusive && ended.may_be_passed_over) forget_passed_over(g, key);
 }
 
-/// No row has this key any more. One that moves to another partition is deleted too and comes back at once: there the lease is
-/// left to the next reaping, which ends those without a live row.
+/// No row has this key any more. One that moves to another partition is deleted too and comes back at once: what else there is of
+/// it is left to the next reaping, which settles all that has no live row.
 void watch_gone(const Guarded &g, const char *key) {
-  if (track_end(g.table, key, Ending::kGone) && !g.partitioned) end_lease(g, key, "deleted");
+  const Ended ended = track_end(g.table, key, Ending::kGone);
+  if (g.partitioned) return;
+  if (ended.may_have_lease) end_lease(g, key, "deleted");
+  if (g.exclusive && ended.may_be_passed_over) forget_passed_over(g, key);
+}
+
+/// Tells memory of a live row that was written. False: as of track_update.
+bool tell(const RowEvent &event, const RowFacts &facts, bool starts) {
+  const Guarded &g = *event.table;
+  if (event.before == nullptr) return track_start(g.table, facts, g.partitioned);
+  return track_update(g.table, facts, starts);
+}
+
+/// The same of a run that was passed over: it claims its scope, and then it is told.
+void tell_again(const RowEvent &event, const RowFacts &facts) {
+  const Guarded &g = *event.table;
+  if (excludes(g, facts.status)) claim_scope(g, facts.key, facts.scope);
+  else if (track_scope_claimed(g.table, facts.key)) forget_passed_over(g, facts.key);
+  const bool told PG_USED_FOR_ASSERTS_ONLY = tell(event, facts, false);
+  Assert(told || !excludes(g, facts.status));
 }
 
 void watch_live(const RowEvent &event, const char *key) {
@@ -113,13 +149,7 @@ void watch_live(const RowEvent &event, const char *key) {
   // What is refused must not leave a sign of life behind; a start that is refused is rolled back from memory too.
   const bool comes_back = was_live && !renamed && event.before != nullptr;
   if (enters && comes_back) claim_scope(g, key, facts.scope);
-  if (event.before == nullptr) {
-    track_start(g.table, facts, g.partitioned);
-  } else if (!track_update(g.table, facts, !was_live || renamed)) {
-    if (g.exclusive && excludes(g, facts.status)) claim_scope(g, key, facts.scope);
-    else track_scope_claimed(g.table, key);
-    (void)track_update(g.table, facts, false);
-  }
+  if (!tell(event, facts, !was_live || renamed)) tell_again(event, facts);
   ESG_FAULT_POINT("watch.memory_told");
   // What ended the run may have left its lease open: somebody had locked it, or the triggers were off.
   if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) end_lease(g, key, "retried");

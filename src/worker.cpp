@@ -68,9 +68,11 @@ bool in_transaction(Oid owner, const Step &step) {
   volatile bool well = false;
   PG_TRY();
   {
-    begin_as(owner);
-    pg::without_exceptions(step);
-    commit(owner);
+    pg::without_exceptions([&] {
+      begin_as(owner);
+      step();
+      commit(owner);
+    });
     well = true;
   }
   PG_CATCH();

@@ -117,6 +117,16 @@ COMMENT ON COLUMN sync_guard.leases.last_beat IS 'written only where the library
 COMMENT ON COLUMN sync_guard.leases.superseded_at IS 'another incarnation of its worker has announced itself';
 COMMENT ON COLUMN sync_guard.leases.end_reason IS 'finished, reaped, deleted, retried, replaced';
 
+CREATE TABLE sync_guard.passed_over (
+    relation       regclass NOT NULL,
+    run_key        text NOT NULL,
+    passed_over_at timestamptz NOT NULL
+);
+-- Not unique: who starts a run must not wait for another starter.
+CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);
+COMMENT ON TABLE sync_guard.passed_over IS 'dead runs whose exclusive scope another run has taken, until they are closed or have it again; memory knows it too, but not after a restart';
+COMMENT ON COLUMN sync_guard.passed_over.passed_over_at IS 'when that run started';
+
 CREATE TABLE sync_guard.scope_rhythms (
     relation         regclass NOT NULL,
     scope            jsonb NOT NULL,
@@ -201,6 +211,7 @@ SELECT pg_catalog.pg_extension_config_dump('sync_guard.settings', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.scope_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.transition_rules', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.leases', '');
+SELECT pg_catalog.pg_extension_config_dump('sync_guard.passed_over', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.journal_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync_guard.observed_gaps', '');

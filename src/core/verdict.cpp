@@ -45,7 +45,7 @@ Span silence_limit(const Limits &l, const Question &q) noexcept { return q.older
 
 // clang-format off
 RuleView fenced(const Evidence &e, const Limits &, const Question &q) noexcept {
-  const bool open = e.fenced_since.has_value();
+  const bool open = e.fenced_since && !e.passed_over;
   return {1, "a transaction that fenced the run is open", Verdict::kFenced, open, open, elapsed(q.now, e.fenced_since),
           std::nullopt};
 }
@@ -78,7 +78,7 @@ RuleView server_restarted(const Evidence &e, const Limits &, const Question &q) 
           "no sign of life since the server's start or promotion",
           over ? Verdict::kServerRestarted : Verdict::kSuspect,
           applies,
-          doubt && (!over || last_sign_of_life(e)),
+          doubt && (over ? last_sign_of_life(e).has_value() : !e.passed_over),
           since_start,
           grace};
 }
@@ -111,7 +111,7 @@ RuleView silent(const Evidence &e, const Limits &l, const Question &q) noexcept 
   const bool fits = applies && older(silence, limit);
   // Without a lease the row alone tells of silence, but not before the run has had the grace to give a new sign.
   const Span since_start = elapsed(q.now, e.server_started);
-  if (fits && !has_lease(e) && in_doubt_since_start(e) && !older(since_start, e.restart_grace))
+  if (fits && !has_lease(e) && !e.passed_over && in_doubt_since_start(e) && !older(since_start, e.restart_grace))
     return {8, kEvidence, Verdict::kSuspect, applies, false, since_start, e.restart_grace};
   return {8, kEvidence, Verdict::kSilent, applies, fits, silence, limit};
 }
@@ -122,13 +122,19 @@ RuleView overdue_on_request(const Evidence &e, const Limits &, const Question &q
   return {9, "age since the start against older_than (even_if_alive)", Verdict::kOverdue, applies,
           applies && older(age, q.older_than), age, q.older_than};
 }
+
+RuleView passed_over(const Evidence &e, const Limits &, const Question &q) noexcept {
+  const bool passed = e.passed_over.has_value();
+  return {10, "another run that started in its exclusive scope when it was dead", Verdict::kPassedOver, passed, passed,
+          elapsed(q.now, e.passed_over), std::nullopt};
+}
 // clang-format on
 
 using Rule = RuleView (*)(const Evidence &, const Limits &, const Question &) noexcept;
 
 /// The order is the rule: first that fits decides.
-constexpr Rule kRules[kRuleCount] = {fenced,         overdue, session_gone, worker_restarted,  server_restarted,
-                                     heartbeat_lost, stalled, silent,       overdue_on_request};
+constexpr Rule kRules[kRuleCount] = {fenced,         overdue, session_gone, worker_restarted,   server_restarted,
+                                     heartbeat_lost, stalled, silent,       overdue_on_request, passed_over};
 
 }  // namespace
 
@@ -168,6 +174,7 @@ const char *verdict_name(Verdict verdict) noexcept {
     case Verdict::kHeartbeatLost: return "heartbeat_lost";
     case Verdict::kStalled: return "stalled";
     case Verdict::kSilent: return "silent";
+    case Verdict::kPassedOver: return "passed_over";
   }
   return "live";
 }
@@ -228,6 +235,9 @@ char *describe(const Judgement &judgement, char *out, std::size_t size) noexcept
     case Verdict::kStalled: std::snprintf(out, size, "%s: no progress for %s, limit %s", name, measured, limit); break;
     case Verdict::kSilent:
       std::snprintf(out, size, "%s: no sign of life for %s, limit %s", name, measured, limit);
+      break;
+    case Verdict::kPassedOver:
+      std::snprintf(out, size, "%s: it was dead when another run of its scope started %s ago", name, measured);
       break;
   }
   return out;

@@ -21,6 +21,7 @@ enum class Verdict : std::uint8_t {
   kHeartbeatLost,    ///< rule 6: no sign of life within the lease's ttl
   kStalled,          ///< rule 7: progress has stood still for too long
   kSilent,           ///< rule 8: no sign of life for longer than max_silence
+  kPassedOver,       ///< rule 10: another run has its exclusive scope since it was dead
 };
 
 /// Limits of one run, as resolved for its scope. Absent means: off.
@@ -47,8 +48,11 @@ struct Evidence {
   std::optional<Micros> last_sign;         ///< newest sign of life other than the start
   std::optional<Micros> progress_changed;  ///< when progress last moved; absent where it never did or is not known
   std::optional<Micros> fenced_since;      ///< present while a transaction that fenced the run is open
-  std::optional<Micros> server_started;    ///< start (crash restarts too) or promotion of this server
-  Micros restart_grace = 0;                ///< how long after server_started a lease may stay silent
+  /// When a starter of its exclusive scope took it for dead; present until it has claimed the scope itself. From then on nothing
+  /// speaks for it: another run may have its place.
+  std::optional<Micros> passed_over;
+  std::optional<Micros> server_started;  ///< start (crash restarts too) or promotion of this server
+  Micros restart_grace = 0;              ///< how long after server_started a lease may stay silent
   Lease lease;
 };
 
@@ -82,7 +86,7 @@ struct RuleView {
   std::optional<Micros> limit;
 };
 
-constexpr int kRuleCount = 9;
+constexpr int kRuleCount = 10;
 
 /// Judges one run. First rule that fits decides.
 [[nodiscard]] Judgement judge(const Evidence &evidence, const Limits &limits, const Question &question) noexcept;

@@ -53,6 +53,11 @@ void restore(const Identity &identity) {
 
 Oid extension_id() { return get_extension_oid("emag_sync_guard", false); }
 
+bool has_extension_table(const char *name) {
+  const Oid schema = get_namespace_oid("sync_guard", true);
+  return OidIsValid(schema) && OidIsValid(get_relname_relid(name, schema));
+}
+
 Oid extension_table(const char *name) {
   const Oid schema = get_namespace_oid("sync_guard", false);
   const Oid table = get_relname_relid(name, schema);

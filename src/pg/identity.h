@@ -39,6 +39,9 @@ Oid extension_owner();
 /// The extension's id; an ERROR where it is not installed in this database.
 Oid extension_id();
 
+/// Whether there is such a table in the extension's schema: the library may be newer than the objects.
+bool has_extension_table(const char *name);
+
 /// `name` as a table of the extension's schema; an ERROR where it is missing.
 Oid extension_table(const char *name);
 

@@ -10,7 +10,6 @@ import time
 import psycopg2
 
 import links
-from plan import TABLES
 
 KINDS = ("fast", "immediate", "backend", "guard_worker", "postmaster", "promote")
 
@@ -135,30 +134,6 @@ class Injector:
             time.sleep(max(0, begun + step * number - time.monotonic()))
             self.inject(kind)
         self.facts.fact("ends", primary=self.pair.primary.name)
-
-    def break_guard(self, how, ends_at):
-        """Takes the guard away for the middle of the time: what the oracle has to notice."""
-        begun = time.monotonic()
-        quarter = (ends_at - begun) / 4
-        relations = [table[0] for table in TABLES.values()]
-        time.sleep(quarter)
-        number = self.facts.do("broken", how=how)
-        if how == "off":
-            self.set_enabled("off")
-        else:
-            for relation in relations:
-                self.pair.primary.sql(f"ALTER TABLE {relation} DISABLE TRIGGER USER")
-        time.sleep(2 * quarter)
-        if how == "off":
-            self.set_enabled("on")
-        else:
-            for relation in relations:
-                self.pair.primary.sql(f"ALTER TABLE {relation} ENABLE TRIGGER USER")
-        self.facts.did(number, "yes")
-
-    def set_enabled(self, value):
-        self.pair.primary.sql(f"ALTER SYSTEM SET emag_sync_guard.enabled = {value}")
-        self.pair.primary.sql("SELECT pg_reload_conf()")
 
 
 def cwd_of(pid):

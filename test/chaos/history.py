@@ -14,7 +14,6 @@ class History:
 
     def __init__(self, lines, tables, logs, grace):
         self.lines, self.tables, self.logs = lines, tables, logs
-        self.known = []  # what is wrong, known, and stated in docs/reliability.md
         self.clock = Clock(lines)
         self.steps, self.facts = facts_of.steps_and_facts(lines)
         self.gone = {}  # process → when it was killed

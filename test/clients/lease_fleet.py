@@ -14,7 +14,8 @@
 
 WHOM is a group or a part of one, as a slice: workers, workers[0], workers[1::3]. A statement may name {name} (GROUP_NUMBER) and
 the columns that an earlier statement of that client returned: SELECT token …, then {token}. An answer is the first column of the
-first row as text, "" where there is none, or the SQLSTATE of the error, or "broken" where the connection is.
+first row as text, "" where there is none, or the SQLSTATE of the error, or "broken" where the connection is, or "no token" where
+no statement has returned it. A client that died answers "dead".
 
 Where the server is, libpq's environment tells, or LEASE_FLEET_CONNECTION, a connection string.
 """
@@ -48,11 +49,33 @@ def connect(name, patience=0.0):
             time.sleep(0.02)
 
 
+class Orders:
+    """The lines from the master. One of them may have come together with the one before: who looks whether there is another
+    has to look here, since the socket no longer has it."""
+
+    def __init__(self, line):
+        self.line, self.read, self.ended = line, b"", False
+
+    def come(self, patience):
+        """Is there a line, or no master any more? Waits so many seconds, None for ever."""
+        while b"\n" not in self.read and not self.ended:
+            if not select.select([self.line], [], [], patience)[0]:
+                return False
+            read = self.line.recv(65536)
+            self.read, self.ended = self.read + read, not read
+        return True
+
+    def __iter__(self):
+        while self.come(None) and b"\n" in self.read:
+            line, self.read = self.read.split(b"\n", 1)
+            yield line.decode()
+
+
 class Client:
     """In the process of its own: does what the line from the master says."""
 
     def __init__(self, name, line):
-        self.values, self.line, self.connection = {"name": name}, line, None
+        self.values, self.line, self.orders, self.connection = {"name": name}, line, Orders(line), None
 
     def execute(self, statement):
         try:
@@ -70,6 +93,8 @@ class Client:
                 return error.pgcode
             self.connection = None
             return "broken"
+        except KeyError as missing:
+            return f"no {missing.args[0]}"
 
     def keep(self, pause, statement):
         counted = collections.Counter()
@@ -79,15 +104,15 @@ class Client:
             if answer == "broken":
                 self.connection = connect(self.values["name"], 60)
                 counted["reconnected"] += 1
-            if select.select([self.line], [], [], pause)[0]:
+            if self.orders.come(pause):
                 return counted
 
     def work(self):
         self.connection = connect(self.values["name"], 60)
         say(self.line, "connected")
         counted = collections.Counter()
-        for line in self.line.makefile():
-            verb, _, rest = line.rstrip("\n").partition(" ")
+        for line in self.orders:
+            verb, _, rest = line.partition(" ")
             if verb == "do":
                 say(self.line, self.execute(rest))
             elif verb == "keep":
@@ -225,7 +250,8 @@ def obey(verb, rest):
         tell_all(whom, "hush")
         total = collections.Counter()
         for member in members(whom):
-            total.update(json.loads(member.answer()))
+            answer = member.answer()
+            total.update({"dead": 1} if answer == "dead" else json.loads(answer))
         return json.dumps(total)
     if verb == "close":
         tell_all(whom, "close")

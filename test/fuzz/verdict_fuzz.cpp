@@ -1,5 +1,5 @@
 // The promises of the verdict, for every evidence: the first rule that fits decides, what is missing never kills, what is
-// newer or larger never kills, an open fence spares, and time alone revives nobody.
+// newer or larger never kills, an open fence spares, a run that was passed over is dead, and time alone revives nobody.
 
 #include "core/verdict.h"
 
@@ -48,6 +48,7 @@ Case draw_case(Input &input) {
   c.limits.max_stall = input.maybe(span);
   c.question.older_than = input.maybe(span);
   c.question.even_if_alive = input.flag();
+  if (input.below(9) == 8) c.evidence.passed_over = instant();
   return c;
 }
 
@@ -63,7 +64,25 @@ void check_rules(const Case &c) {
   else CHECK(said.rule == first && said.verdict == view_rule(first, c.evidence, c.limits, c.question).verdict);
   // Who died of a limit was beyond it.
   if (said.dead() && said.limit) CHECK(said.measured && *said.measured > *said.limit);
-  if (c.evidence.fenced_since) CHECK(said.verdict == Verdict::kFenced);
+  if (c.evidence.passed_over) CHECK(said.dead());
+  else if (c.evidence.fenced_since) CHECK(said.verdict == Verdict::kFenced);
+}
+
+/// A run that was passed over is dead for every evidence: of what it would be dead of without a fence and without the grace after
+/// a start of the server, else of having been passed over.
+void check_passed_over(const Case &c) {
+  Case passed = c;
+  if (!passed.evidence.passed_over) passed.evidence.passed_over = c.question.now;
+  const Judgement said = passed.judged();
+  CHECK(said.dead());
+  Case plain = c;
+  plain.evidence.passed_over.reset();
+  plain.evidence.fenced_since.reset();
+  if (view_rule(5, plain.evidence, plain.limits, plain.question).verdict == Verdict::kSuspect)
+    plain.evidence.server_started.reset();
+  const Judgement otherwise = plain.judged();
+  if (!otherwise.dead()) CHECK(said.verdict == Verdict::kPassedOver && said.rule == 10 && !said.limit);
+  else CHECK(said.rule == otherwise.rule && said.measured == otherwise.measured && said.limit == otherwise.limit);
 }
 
 /// Takes one thing away from a run that is not dead: it must not be dead then.
@@ -80,7 +99,8 @@ void check_missing_never_kills(const Case &c) {
   timeless.evidence.last_sign.reset();
   timeless.evidence.progress_changed.reset();
   const Verdict verdict = timeless.judged().verdict;
-  CHECK(!timeless.dead() || verdict == Verdict::kSessionGone || verdict == Verdict::kWorkerRestarted);
+  const bool by_report = verdict == Verdict::kSessionGone || verdict == Verdict::kWorkerRestarted;
+  CHECK(!timeless.dead() || by_report || (verdict == Verdict::kPassedOver && c.evidence.passed_over));
   if (c.dead()) return;
   check_lives_on(c, [](Case &o) { o.evidence.progress_changed.reset(); });
   check_lives_on(c, [](Case &o) { o.evidence.lease.session_ended = false; });
@@ -132,6 +152,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
   const auto room = static_cast<std::size_t>(input.below(200));
   const Case c = draw_case(input);
   check_rules(c);
+  check_passed_over(c);
   check_missing_never_kills(c);
   check_more_never_kills(c, more);
   check_time_revives_nobody(c, more);

@@ -8,6 +8,7 @@ statements a session runs depends on the seed alone, when they meet does not.
 import collections
 import os
 import random
+import re
 import socket
 import sys
 import threading
@@ -109,13 +110,17 @@ DEFINITIONS = (
     "INSERT INTO sync_guard.outbox (payload) VALUES ({text})")
 
 
+# With these words the server ends a session that has asked for it, by a timeout of its own.
+OWN_ENDS = re.compile("due to (idle-in-transaction|transaction) timeout")
+
+
 class Session(threading.Thread):
     def __init__(self, seed, number, functions, ends, folder):
         super().__init__(daemon=True)
         self.random, self.role = random.Random(seed * 1000 + number), ROLES[number % len(ROLES)]
         self.functions, self.ends, self.counts, self.connection = functions, ends, collections.Counter(), None
         self.journal = open(os.path.join(folder, "session_%d.sql" % number), "w", encoding="utf-8")
-        self.version, self.lost = functions[0].version, []
+        self.version, self.lost, self.failure = functions[0].version, [], None
 
     def value(self, type_name):
         bad = values.bad_values(type_name, self.version)
@@ -169,6 +174,15 @@ class Session(threading.Thread):
         self.connection = None
 
     def run(self):
+        try:
+            self.work()
+        except Exception as error:  # pylint: disable=broad-except
+            # Whatever it is: one that no longer asks finds nothing.
+            self.failure = "%s: %s" % (type(error).__name__, error)
+        finally:
+            self.journal.close()
+
+    def work(self):
         while time.monotonic() < self.ends:
             if self.connection is None or self.connection.closed:
                 self.connection = server.connect(self.role)
@@ -180,13 +194,14 @@ class Session(threading.Thread):
                 self.counts["answers"] += 1
             except psycopg2.Error as error:
                 self.counts[error.pgcode or "broken"] += 1
+                if self.connection.closed and not OWN_ENDS.search(str(error)):
+                    self.lost.append("%s at %s" % (error, statement[:200]))
             except (UnicodeError, OverflowError, ValueError):
                 # An answer in the encoding or the date style of the session's own making that the client cannot read.
                 self.counts["unreadable"] += 1
             del self.connection.notices[:]
             if self.random.random() < 0.01:
                 self.leave()
-        self.journal.close()
 
 
 def functions_of(connection):
@@ -194,6 +209,11 @@ def functions_of(connection):
     for function in found:
         function.version = connection.server_version
     return [f for f in found if not f.is_trigger]
+
+
+def died_and_lost(sessions):
+    """Of sessions that are over: what ended their threads before the time, and what ended their connections."""
+    return ["%s: %s" % (s.role, s.failure) for s in sessions if s.failure], [lost for s in sessions for lost in s.lost]
 
 
 def main():
@@ -221,7 +241,11 @@ def main():
     stood = server.connect()
     server.report(server.start_time(stood) == began, name + ": the server stood through it")
     server.rows(stood, "SET statement_timeout = 0; SELECT sync_guard.reap_stale_syncs(), count(*) FROM sync_guard.guard_health")
-    server.report(counts["answers"] > 200, name + ": of its statements enough were answered")
+    died, lost = died_and_lost(sessions)
+    server.report(not died, name + ": every session went on to the end", " | ".join(died))
+    server.report(not lost, name + ": no session was lost but by its own timeouts", " | ".join(lost[:5]))
+    server.report(min(s.counts["answers"] for s in sessions) > 40, name + ": of each session's statements enough were answered",
+                  ", ".join("%s %d" % (s.role, s.counts["answers"]) for s in sessions))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import server
 
 # PostgreSQL's own, whoever calls: the message, the function of the server that raises it, and what it comes from.
 SERVERS_OWN = (
+    (r"^failed to find conversion function from unknown to \w+$", "coerce_type", "a literal whose type stays unknown"),
 )
 
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import tempfile
+import time
 
 import psycopg2
 
 import arguments
+import generator
 import internal
 import server
 
@@ -28,6 +31,26 @@ def after(connection, statement):
     return verdicts(log)
 
 
+def session(connection, role, end):
+    """One of the generator's sessions; once it asks, `end` is told its backend's pid. What is said of it afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = generator.Session(1, generator.ROLES.index(role), generator.functions_of(connection), time.monotonic() + 2, folder)
+        one.start()
+        while one.is_alive() and one.counts.total() < 10:
+            time.sleep(0.01)
+        end(one)
+        one.join()
+    return generator.died_and_lost([one])
+
+
+def terminate(connection):
+    return lambda one: server.rows(connection, "SELECT pg_terminate_backend(%s)", one.connection.info.backend_pid)
+
+
+def break_off(one):
+    one.random = None
+
+
 def main():
     connection = server.connect()
     raised = "DO $$ BEGIN RAISE %s 'planted: %s' USING ERRCODE = '%s'; END $$"
@@ -41,6 +64,13 @@ def main():
             server.report(answer == code and any(f.startswith(message) for f in faults), "planted: an argument answered with %s is a fault" % code)
         answer, faults = arguments.try_call(connection, "SET LOCAL statement_timeout = '10ms'; SELECT pg_sleep(5)")
         server.report(answer == "57014" and faults != [], "planted: a call that hangs is a fault")
+        function = arguments.Function("f()", "f", False, 0, [], [])
+        server.report(list(arguments.unanswered(function, {"55000", "42501"})) != [] and not list(arguments.unanswered(function, {"42501", "answers"})),
+                      "planted: a function that answers no call is a fault")
+        died, lost = session(connection, "hostile_nobody", terminate(connection))
+        server.report(not died and lost != [], "planted: a session of the generator's that is terminated is noticed", "%s, %s" % (died, lost))
+        died, lost = session(connection, "hostile_nobody", break_off)
+        server.report(died != [], "planted: a session of the generator's that breaks off is noticed")
         tables = server.tables_sum(connection)
         cursor.execute("UPDATE sync_guard.settings SET max_silence = '2 hours' WHERE relation = 'odd.parts'::regclass")
         now = server.tables_sum(connection)

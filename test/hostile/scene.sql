@@ -101,13 +101,19 @@ ALTER TABLE odd.broken DROP COLUMN started_at;
 CREATE SCHEMA hostile;
 GRANT USAGE ON SCHEMA hostile TO PUBLIC;
 -- What the attacks call the guard with where they mean well: runs, and their leases.
-CREATE TABLE hostile.runs AS SELECT 'jobs' AS name, key, token FROM sync_guard.start_sync('odd.jobs', '{"queue": "mail"}', ttl => '1 day', worker => 'w', incarnation => '1');
+CREATE TABLE hostile.runs AS SELECT 'leased job' AS name, key, token FROM sync_guard.start_sync('odd.jobs', '{"queue": "mail"}', ttl => '1 day', worker => 'w', incarnation => '1');
 INSERT INTO hostile.runs SELECT 'ended', key, token FROM sync_guard.start_sync('odd.jobs', '{"queue": "post"}');
 SELECT sync_guard.finish_sync(token, 'completed') FROM hostile.runs WHERE name = 'ended';
-INSERT INTO hostile.runs SELECT 'logs', id::text, sync_guard.take_lease('app.emag_sync_logs', id, ttl => '1 day', worker => 'w', incarnation => '1')
+INSERT INTO hostile.runs SELECT 'leased log', id::text, sync_guard.take_lease('app.emag_sync_logs', id, ttl => '1 day', worker => 'w', incarnation => '1')
 FROM app.emag_sync_logs WHERE status = 'running' ORDER BY started_at DESC LIMIT 1;
-INSERT INTO hostile.runs SELECT 'reaped', run_key, NULL FROM sync_guard.reaped_syncs WHERE relation = 'odd.jobs'::regclass;
+INSERT INTO odd.jobs (queue) VALUES ('free');
+INSERT INTO hostile.runs SELECT 'free job', id::text, NULL FROM odd.jobs WHERE queue = 'free';
+INSERT INTO app.emag_sync_logs SELECT (jsonb_populate_record(l, jsonb_build_object('id', gen_random_uuid()))).* FROM app.emag_sync_logs AS l WHERE status = 'running';
+INSERT INTO hostile.runs SELECT 'free log', id::text, NULL FROM app.emag_sync_logs
+WHERE status = 'running' AND id::text NOT IN (SELECT key FROM hostile.runs WHERE name = 'leased log');
+INSERT INTO hostile.runs SELECT 'reaped job', run_key, NULL FROM sync_guard.reaped_syncs WHERE relation = 'odd.jobs'::regclass LIMIT 1;
+INSERT INTO hostile.runs SELECT 'reaped log', run_key, NULL FROM sync_guard.reaped_syncs WHERE relation = 'app.emag_sync_logs'::regclass LIMIT 1;
 INSERT INTO hostile.runs VALUES ('dropped', 'odd.dropped'::regclass::oid, NULL);
 DROP TABLE odd.dropped;
 GRANT SELECT ON hostile.runs TO PUBLIC;
-SELECT 1 / (count(DISTINCT name) = 5)::integer AS complete FROM hostile.runs;
+SELECT 1 / (count(*) = 8 AND count(DISTINCT name) = 8)::integer AS complete FROM hostile.runs;

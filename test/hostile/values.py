@@ -79,7 +79,7 @@ def bad_values(type_name, version, soak=False):
                         "clock_timestamp() + interval '1 microsecond'"],
         "integer": ["0", "-1", "1", "2147483647", "(-2147483648)"],
         "bigint": ["0", "-1", "1", "9223372036854775807", "(-9223372036854775808)", "4294967296"]
-                  + ["(SELECT token FROM hostile.runs WHERE name = '%s')" % n for n in ("ended", "logs")],
+                  + ["(SELECT token FROM hostile.runs WHERE name = '%s')" % n for n in ("ended", "leased log")],
         "boolean": ["true", "false"],
         "uuid": ["'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'", "gen_random_uuid()"],
     }
@@ -89,6 +89,10 @@ def bad_values(type_name, version, soak=False):
     return ["(%s)::%s" % (value, type_name) for value in ["NULL"] + known[type_name]]
 
 
+# Arguments that have a default, and without which a call is about nothing.
+NEEDED = {"set_limit": ("max_silence",), "set_alert_rule": ("enabled",)}
+
+
 def key_of(name):
     return "(SELECT key FROM hostile.runs WHERE name = '%s')" % name
 
@@ -96,14 +100,14 @@ def key_of(name):
 def good_value(function, argument, type_name, signature):
     """What a call that is meant well passes; None: the argument's default."""
     by_uuid = "uuid" in signature
-    run = "reaped" if function == "overturn_reap" and not by_uuid else "logs" if by_uuid else "jobs"
+    run = {"overturn_reap": "reaped", "take_lease": "free"}.get(function, "leased") + (" log" if by_uuid else " job")
     known = {
         "relation": "'app.emag_sync_logs'" if by_uuid else "'odd.jobs'",
-        "key": key_of(run), "token": "(SELECT token FROM hostile.runs WHERE name = 'jobs')",
+        "key": key_of(run), "token": "(SELECT token FROM hostile.runs WHERE name = 'leased job')",
         "status": "'completed'", "from_status": "'completed'", "to_status": "'failed'",
         "scope": "'{\"queue\": \"mail\"}'", "initial_values": "'{\"queue\": \"new\"}'",
         "worker": "'w'", "incarnation": "'1'", "rule": "'stuck'", "relation_name": "'odd.jobs'", "whole_rows": "true", "wide": "true",
-        "older_than": "'1 year'"}
+        "older_than": "'1 year'", "max_silence": "'1 hour'", "enabled": "true"}
     if argument not in known:
         raise KeyError("argument %s of %s is not known to values.py" % (argument, function))
     return "(%s)::%s" % (known[argument], type_name)

@@ -8,8 +8,6 @@ CHECKED_PACKAGES="bison dpkg-dev flex valgrind"
 checked_server() {
     local FOLDER=$WORK/checked log=$WORK/log/checked
     local BIN=$FOLDER/postgresql/bin PG_CONFIG=$FOLDER/postgresql/bin/pg_config SOURCE=$FOLDER/source
-    # shellcheck disable=SC2086
-    need_packages $CHECKED_PACKAGES
     as_server mkdir -p "$FOLDER"
     step "Fetching the source of PostgreSQL $PG_MAJOR" "$log.fetch" fetch_server || {
         skipped sanitized "the server with assertions, valgrind: no source package of PostgreSQL $PG_MAJOR was to be had"
@@ -32,7 +30,7 @@ checked_server() {
     run_sql_suites checked "with assertions"
     assertion_is_reported
     end_cluster checked
-    tap_files "with assertions"
+    tap_files "with assertions" assertion
     valgrind_server
 }
 
@@ -40,13 +38,15 @@ checked_server() {
 # own must stay as they are. Of the versions that the lists name, the newest that
 # the mirror really has.
 fetch_server() {
-    local apt=$FOLDER/apt suite version
+    local apt=$FOLDER/apt suite version mirror security
     # shellcheck source=/dev/null
     suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") || { echo "this is no Debian"; return 1; }
     as_server mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" || return
-    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/%s main\n' \
-        "debian $suite" "debian $suite-updates" "debian-security $suite-security" | as_server tee "$apt/sources.list" || return
-    private_apt apt-get -q update || return
+    mirror=$(mirror_of_this_machine) security=$(source_of_this_machine Debian-Security)
+    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s main\n' \
+        "$mirror $suite" "$mirror $suite-updates" ${security:+"$security $suite-security"} | as_server tee "$apt/sources.list" || return
+    # One of them that does not answer is no reason to give up: what comes next will tell.
+    private_apt apt-get -q update || true
     for version in $(private_apt apt-cache showsrc "postgresql-$PG_MAJOR" | sed -n 's/^Version: //p' | sort -Vru); do
         cd "$FOLDER" && private_apt apt-get -q source --download-only "postgresql-$PG_MAJOR=$version" || continue
         echo "postgresql-$PG_MAJOR $version" | as_server tee "$FOLDER/version"
@@ -59,7 +59,7 @@ fetch_server() {
 private_apt() {
     local program=$1 apt=$FOLDER/apt
     shift
-    as_server "$program" -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    as_server timeout --foreground -k 30 "$LISTS_SECONDS" "$program" "${APT_PATIENCE[@]}" -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" "$@"
 }
 
@@ -73,7 +73,7 @@ build_server() {
 
 # pg_cron is Debian's own build: one without assertions runs in a server with them.
 build_checked() {
-    build_and_install "$SOURCE" CXX=g++ with_llvm=no ASSERTIONS=yes &&
+    build_with_assertions with_llvm=no &&
         as_server cp "/usr/lib/postgresql/$PG_MAJOR/lib/pg_cron.so" "$("$PG_CONFIG" --pkglibdir)" &&
         as_server cp "/usr/share/postgresql/$PG_MAJOR"/extension/pg_cron* "$("$PG_CONFIG" --sharedir)/extension" &&
         install_planted

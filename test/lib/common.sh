@@ -25,7 +25,7 @@ begin() {
         case $variable in PG_MAJOR) ;; *) unset "$variable" ;; esac
     done
     unset MAKEFLAGS MAKELEVEL MFLAGS CDPATH GREP_OPTIONS
-    export LC_ALL=C.UTF-8 TZ=UTC
+    export LC_ALL=C.UTF-8 LANG=C.UTF-8 TZ=UTC
     umask 022
     trap cleanup EXIT
     set -E
@@ -43,8 +43,11 @@ cleanup() {
     trap '' HUP INT TERM
     set +e
     [ -z "$STEP_PID" ] || end_step
+    [ -z "${INSTALLING:-}" ] || let_services_start
     [ -z "${APT_LOG:-}" ] || rm -f "$APT_LOG"
-    [ -n "$KEEP" ] || ! declare -F remove_roots >/dev/null || remove_roots
+    if [ -n "${ROOTS:-}" ]; then
+        if [ -z "$KEEP" ]; then remove_roots; else say_where_roots_are; fi
+    fi
     if [ -n "$WORK" ] && [ -d "$WORK" ]; then
         if [ -z "$KEEP" ]; then
             stop_all_clusters
@@ -56,14 +59,24 @@ cleanup() {
     exit "$status"
 }
 
+# What a step has started through sudo is root's, and only root may signal it.
 end_step() {
-    kill -TERM -- "-$STEP_PID" 2>/dev/null
     local tries
+    signal_step -TERM
     for tries in $(seq 50); do
-        kill -0 -- "-$STEP_PID" 2>/dev/null || return 0
-        [ "$tries" -lt 50 ] || kill -KILL -- "-$STEP_PID" 2>/dev/null
+        signal_step -0 || return 0
+        [ "$tries" -lt 50 ] || signal_step -KILL
         sleep 0.2
     done
+}
+
+# signal_step SIGNAL: to whoever is left of the step; non-zero where nobody is.
+signal_step() {
+    local status=1
+    ! kill "$1" -- "-$STEP_PID" 2>/dev/null || status=0
+    # shellcheck disable=SC2016
+    [ "$(id -u)" = 0 ] || ! sudo -n bash -c 'kill "$1" -- "-$2"' kill "$1" "$STEP_PID" 2>/dev/null || status=0
+    return $status
 }
 
 # The work folder belongs to the user who will run the server: PostgreSQL

@@ -44,14 +44,21 @@ missing_packages() {
     done
 }
 
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi; }
+# Never asks: in a step nobody could answer.
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n -- "$@"; fi; }
 
-# Asks for the password now, at the terminal: a step cannot.
+# Asks for the password now, at the terminal, where sudo wants one.
 need_root() {
     [ "$(id -u)" != 0 ] || return 0
     command -v sudo >/dev/null || die "neither am I root nor is there sudo, and this is missing: $MISSING"
-    sudo -v || die "sudo refused, and this is missing: $MISSING"
+    sudo -n true 2>/dev/null || sudo -v || die "sudo refused, and this is missing: $MISSING"
 }
+
+# A mirror that says nothing is given up after half a minute, three times; another apt that is at work is waited for.
+APT_PATIENCE=(-o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 -o Acquire::Retries=2 -o DPkg::Lock::Timeout=300)
+# Seconds that asking for lists, and an install, may take in all: what only trickles would go on for ever.
+LISTS_SECONDS=600
+INSTALL_SECONDS=3600
 
 refresh_package_lists() {
     [ -z "${LISTS_ARE_FRESH:-}" ] || return 0
@@ -59,7 +66,8 @@ refresh_package_lists() {
     APT_LOG=$(mktemp "${TMPDIR:-/tmp}/emag_sync_guard_apt.XXXXXX")
     # One source of many that does not answer is no reason to give up: the
     # install will tell.
-    step "Asking the package mirror for its lists" "$APT_LOG" as_root apt-get -q update || {
+    step "Asking the package mirror for its lists" "$APT_LOG" \
+        as_root timeout --foreground -k 30 "$LISTS_SECONDS" apt-get -q "${APT_PATIENCE[@]}" update || {
         grep -E '^(E|W):' "$APT_LOG" | indent
         note "going on with the lists that are there"
     }
@@ -74,30 +82,46 @@ need_packages() {
     need_root
     refresh_package_lists
     # shellcheck disable=SC2086
+    INSTALLING=yes # cleanup asks
     must "Installing ${MISSING% }" "$APT_LOG" install_packages $MISSING
+    let_services_start
+    INSTALLING=
 }
 
 # Debian's packages start what they install: the server a cluster that it makes
 # first, pgbouncer and Prometheus themselves. The ways to stop that which change no file of the
 # administrator's are two files that lie there for the time of the install only:
 # a drop-in that createcluster.conf includes, and the policy that dpkg's scripts
-# ask. (No variable reaches those scripts.)
+# ask. (No variable reaches those scripts.) Both say whose they are, so that what a
+# run leaves which nothing could end in order is taken away by the next one.
+CLUSTER_DROP_IN=/etc/postgresql-common/createcluster.d/emag_sync_guard_installs.conf
+SERVICE_POLICY=/usr/sbin/policy-rc.d
+OURS_FOR_AN_INSTALL="# of emag_sync_guard's test/run or demo/run, for the time of an install"
+
+let_no_service_start() {
+    as_root mkdir -p "${CLUSTER_DROP_IN%/*}" || return
+    printf '%s\n' "$OURS_FOR_AN_INSTALL" "create_main_cluster = false" | as_root tee "$CLUSTER_DROP_IN" >/dev/null || return
+    [ ! -e "$SERVICE_POLICY" ] || return 0
+    printf '%s\n' '#!/bin/sh' "$OURS_FOR_AN_INSTALL" 'case $1 in postgresql*|pgbouncer*|prometheus*) exit 101 ;; esac' |
+        as_root tee "$SERVICE_POLICY" >/dev/null && as_root chmod 755 "$SERVICE_POLICY"
+}
+
+# After an install, and where a command is ended in the midst of one: takes both away, if they are there and ours.
+let_services_start() {
+    local file
+    for file in "$CLUSTER_DROP_IN" "$SERVICE_POLICY"; do
+        ! grep -qsxF "$OURS_FOR_AN_INSTALL" "$file" || as_root rm -f "$file"
+    done
+    # (A folder that has been made for it; the package removes it too, where it is empty.)
+    [ ! -d "${CLUSTER_DROP_IN%/*}" ] || [ -n "$(ls -A "${CLUSTER_DROP_IN%/*}")" ] || dpkg-query -S "${CLUSTER_DROP_IN%/*}" >/dev/null 2>&1 ||
+        as_root rmdir -p --ignore-fail-on-non-empty "${CLUSTER_DROP_IN%/*}"
+}
+
 install_packages() {
-    local folder=/etc/postgresql-common/createcluster.d policy=/usr/sbin/policy-rc.d status=0
-    local drop_in=$folder/emag_sync_guard_installs.conf
-    local put_back="as_root rm -f $drop_in"
-    [ -d "$folder" ] || put_back+="; as_root rmdir --ignore-fail-on-non-empty $folder"
-    [ -e "$policy" ] || put_back+="; as_root rm -f $policy"
-    # shellcheck disable=SC2064
-    trap "$put_back" EXIT
-    as_root mkdir -p "$folder" || return
-    echo "create_main_cluster = false" | as_root tee "$drop_in" >/dev/null || return
-    if [ ! -e "$policy" ]; then
-        printf '%s\n' '#!/bin/sh' 'case $1 in postgresql*|pgbouncer*|prometheus*) exit 101 ;; esac' | as_root tee "$policy" >/dev/null
-        as_root chmod 755 "$policy"
-    fi
-    as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" || status=$?
+    local status=0
+    let_no_service_start || return
+    as_root env DEBIAN_FRONTEND=noninteractive timeout --foreground -k 60 "$INSTALL_SECONDS" \
+        apt-get -q -y --no-install-recommends "${APT_PATIENCE[@]}" -o Dpkg::Use-Pty=0 install "$@" || status=$?
     # Nor shall it start with the machine because a test wanted the program.
     local service
     for service in pgbouncer prometheus prometheus-node-exporter prometheus-postgres-exporter; do

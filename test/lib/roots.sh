@@ -14,6 +14,9 @@
 ROOT_PACKAGES="debootstrap debian-archive-keyring libeatmydata1 util-linux"
 ROOTS=       # the folder of this run's roots; made by the first make_root
 ROOT_REASON= # why make_root returned non-zero
+declare -A ROOT_FAILED=() # release → why it was not made: it is not tried again
+# Seconds for fetching a release, and for installing into it.
+ROOT_SECONDS=1800
 
 # The server that a release brings.
 root_pg_major() {
@@ -32,10 +35,12 @@ make_root() {
     shift
     ROOT_REASON=
     if [ -z "$ROOTS" ] || ! as_root test -e "$(root_folder "$release").made"; then
-        roots_are_possible || return
-        mirror_answers "$release" || return
+        ROOT_REASON=${ROOT_FAILED[$release]:-}
+        [ -z "$ROOT_REASON" ] || return 1
+        roots_are_possible && mirror_answers "$release" || { ROOT_FAILED[$release]=$ROOT_REASON; return 1; }
         step "Making a root of Debian $release" "$log" bootstrap_root "$release" || {
-            root_failed "debootstrap of $release from $DEBIAN_MIRROR failed" "$log"
+            root_failed "making a root of $release from $DEBIAN_MIRROR failed" "$log"
+            ROOT_FAILED[$release]=$ROOT_REASON
             return 1
         }
         as_root touch "$(root_folder "$release").made"
@@ -49,7 +54,9 @@ make_root() {
 
 # root_failed REASON LOG
 root_failed() {
-    ROOT_REASON="$1: $(grep -E '^(E|W):|dpkg: error' "$2" | head -n 3 | tr '\n' ' ')"
+    local said
+    said=$(grep -E '^(E|W):|dpkg: error|No space left' "$2" | head -n 3 | tr '\n' ' ')
+    ROOT_REASON="$1: ${said:-$(tail -n 1 "$2")}"
     tail -n 15 "$2" | indent
 }
 
@@ -57,7 +64,7 @@ root_failed() {
 # in a root trusts everybody who reaches its sockets.
 roots_are_possible() {
     [ -z "$ROOTS" ] || return 0
-    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+    if ! as_root true 2>/dev/null; then
         ROOT_REASON="a root of another release needs root's rights, and sudo gives them not"
         return 1
     fi
@@ -66,7 +73,10 @@ roots_are_possible() {
         return 1
     fi
     DEBIAN_MIRROR=$(mirror_of_this_machine)
-    ROOTS=$(as_root mktemp -d "${TMPDIR:-/var/tmp}/emag_sync_guard_roots.XXXXXX")
+    ROOTS=$(as_root mktemp -d "${TMPDIR:-/var/tmp}/emag_sync_guard_roots.XXXXXX") || {
+        ROOT_REASON="no folder for roots can be made in ${TMPDIR:-/var/tmp}"
+        return 1
+    }
 }
 
 # What this machine's apt has Debian itself from (a mirror list, a disc and the
@@ -88,7 +98,7 @@ source_of_this_machine() {
 mirror_answers() {
     local url=$DEBIAN_MIRROR/dists/$1/InRelease
     # (Into a folder that apt's own user cannot write to: it goes on as root, with a warning.)
-    as_root timeout 60 /usr/lib/apt/apt-helper -o Acquire::Retries=1 download-file "$url" "$ROOTS/answer" >"$WORK/log/mirror.log" 2>&1 || {
+    as_root timeout --foreground 60 /usr/lib/apt/apt-helper -o Acquire::Retries=1 download-file "$url" "$ROOTS/answer" >"$WORK/log/mirror.log" 2>&1 || {
         ROOT_REASON="$url does not answer: $(grep -E '^E:' "$WORK/log/mirror.log" | head -n 1)"
         return 1
     }
@@ -97,18 +107,27 @@ mirror_answers() {
 
 # The first half makes the files, the second one runs in the root; between them
 # the root learns not to write every file through to the disk, which is most of
-# the time.
+# the time. (debootstrap's wget would wait 15 minutes for each answer, 20 times.)
 bootstrap_root() {
-    local folder keyring=/usr/share/keyrings/debian-archive-keyring.gpg sync proxy
+    local folder keyring=/usr/share/keyrings/debian-archive-keyring.gpg sync proxy status=0
     folder=$(root_folder "$1")
-    sync=$(dpkg -L libeatmydata1 | grep '/libeatmydata\.so$')
+    sync=$(dpkg -L libeatmydata1 | grep '/libeatmydata\.so$') || return
     proxy=$(apt-config shell p Acquire::http::Proxy | sed "s/^p='\(.*\)'\$/\1/")
-    as_root env LD_PRELOAD=libeatmydata.so ${proxy:+http_proxy="$proxy"} unshare --mount --propagation private \
-        debootstrap --foreign --variant=minbase --keyring="$keyring" "$1" "$folder" "$DEBIAN_MIRROR" || return
+    printf '%s\n' 'timeout = 30' 'tries = 2' | as_root tee "$ROOTS/wgetrc" >/dev/null || return
+    as_root env LD_PRELOAD=libeatmydata.so WGETRC="$ROOTS/wgetrc" ${proxy:+http_proxy="$proxy"} \
+        timeout --foreground -k 10 "$ROOT_SECONDS" unshare --mount --pid --fork --kill-child --propagation private \
+        debootstrap --foreign --variant=minbase --keyring="$keyring" "$1" "$folder" "$DEBIAN_MIRROR" || status=$?
+    in_time "$status" || return
     as_root cp -L "$sync" "$folder$sync" || return
     as_root unshare --mount --pid --fork --kill-child --propagation private \
         env LD_PRELOAD=libeatmydata.so chroot "$folder" /debootstrap/debootstrap --second-stage || return
     set_root_up "$1" "$folder"
+}
+
+# in_time STATUS: that of `timeout`, with a word where it was that which ended the command.
+in_time() {
+    case $1 in 124 | 137) echo "E: it took longer than $ROOT_SECONDS s" ;; esac
+    return "$1"
 }
 
 # set_root_up RELEASE FOLDER: names, sources, apt's settings of this machine; no
@@ -116,18 +135,22 @@ bootstrap_root() {
 set_root_up() {
     local release=$1 folder=$2
     write_in_root() { as_root tee "$folder$1" >/dev/null; }
-    printf '%s\n' '127.0.0.1 localhost' '::1 localhost ip6-localhost' "127.0.1.1 $(uname -n)" | write_in_root /etc/hosts
-    uname -n | write_in_root /etc/hostname
-    write_in_root /etc/resolv.conf </etc/resolv.conf
-    sources_of "$release" | write_in_root /etc/apt/sources.list
-    apt-config dump | grep -E '^Acquire::(http|https|Check)[-A-Za-z:]* "[^"]' | write_in_root /etc/apt/apt.conf.d/90host || true
-    printf '%s\n' 'APT::Install-Recommends "false";' 'Acquire::Languages "none";' 'Acquire::Retries "2";' \
-        'Dpkg::Use-Pty "false";' | write_in_root /etc/apt/apt.conf.d/91root
-    echo force-unsafe-io | write_in_root /etc/dpkg/dpkg.cfg.d/unsafe-io
-    printf '%s\n' '#!/bin/sh' 'exit 101' | write_in_root /usr/sbin/policy-rc.d
-    as_root chmod 755 "$folder/usr/sbin/policy-rc.d"
-    as_root mkdir -p "$folder/etc/postgresql-common/createcluster.d"
-    echo "create_main_cluster = false" | write_in_root /etc/postgresql-common/createcluster.d/no_cluster.conf
+    printf '%s\n' '127.0.0.1 localhost' '::1 localhost ip6-localhost' "127.0.1.1 $(uname -n)" | write_in_root /etc/hosts &&
+        uname -n | write_in_root /etc/hostname &&
+        write_in_root /etc/resolv.conf </etc/resolv.conf &&
+        sources_of "$release" | write_in_root /etc/apt/sources.list &&
+        { apt-config dump | grep -E '^Acquire::(http|https|Check)[-A-Za-z:]* "[^"]' || true; } | write_in_root /etc/apt/apt.conf.d/90host &&
+        printf '%s\n' 'APT::Install-Recommends "false";' 'Acquire::Languages "none";' 'Acquire::Retries "2";' \
+            'Acquire::http::Timeout "30";' 'Acquire::https::Timeout "30";' 'Dpkg::Use-Pty "false";' |
+        write_in_root /etc/apt/apt.conf.d/91root &&
+        echo force-unsafe-io | write_in_root /etc/dpkg/dpkg.cfg.d/unsafe-io &&
+        printf '%s\n' '#!/bin/sh' 'exit 101' | write_in_root /usr/sbin/policy-rc.d &&
+        as_root chmod 755 "$folder/usr/sbin/policy-rc.d" &&
+        as_root mkdir -p "$folder/etc/postgresql-common/createcluster.d" &&
+        echo "create_main_cluster = false" | write_in_root /etc/postgresql-common/createcluster.d/no_cluster.conf || {
+        echo "E: what makes a root of it cannot be written"
+        return 1
+    }
 }
 
 # sources_of RELEASE: with its security updates, as its users have them, where this machine has such.
@@ -144,10 +167,11 @@ install_into_root() {
     lists_are_fresh=$(root_folder "$release").lists
     shift
     if ! as_root test -e "$lists_are_fresh"; then
-        in_root "$release" apt-get -q update || return
+        ENDS_AFTER=$ROOT_SECONDS in_root "$release" apt-get -q update || { in_time $? || return; }
         as_root touch "$lists_are_fresh"
     fi
-    in_root "$release" env LD_PRELOAD=libeatmydata.so apt-get -q -y --no-install-recommends install "$@"
+    ENDS_AFTER=$ROOT_SECONDS in_root "$release" env LD_PRELOAD=libeatmydata.so \
+        apt-get -q -y --no-install-recommends install "$@" || in_time $?
 }
 
 # add_source_to_root RELEASE OTHER: OTHER's packages beside its own. Where both
@@ -176,12 +200,13 @@ ENTER_ROOT='
     exec "$@"'
 
 # in_root RELEASE COMMAND...: as root there, with a clean environment (env NAME=VALUE
-# COMMAND... gives it more). What it starts ends with it.
+# COMMAND... gives it more). What it starts ends with it. ENDS_AFTER: in so many seconds, if it has not ended by then.
 in_root() {
     local folder
     folder=$(root_folder "$1")
     shift
-    as_root unshare --mount --pid --ipc --fork --kill-child --propagation private \
+    as_root ${ENDS_AFTER:+timeout --foreground -k 10 "$ENDS_AFTER"} \
+        unshare --mount --pid --ipc --fork --kill-child --propagation private \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
         LC_ALL=C.UTF-8 TZ=UTC DEBIAN_FRONTEND=noninteractive \
         bash -c "$ENTER_ROOT" in_root "$folder" "$@"
@@ -198,7 +223,10 @@ copy_into_root() {
         as_root tar -C "$folder" --no-same-owner -xf -
 }
 
-# At the end of the command (common.sh calls it). Nothing is mounted there.
-remove_roots() {
-    [ -z "$ROOTS" ] || as_root rm -rf --one-file-system "$ROOTS"
+# At the end of the command (common.sh calls one of them, where there are any). Nothing is mounted there.
+remove_roots() { as_root rm -rf --one-file-system "$ROOTS"; }
+
+say_where_roots_are() {
+    say "The roots of other releases are left in $ROOTS (chroot $ROOTS/RELEASE looks around in one). To remove them:"
+    note "rm -rf --one-file-system $ROOTS"
 }

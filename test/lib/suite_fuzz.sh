@@ -40,7 +40,8 @@ build_fuzz() {
 }
 
 targets() { sed -E 's|.*/(.*)_fuzz\.cpp|\1|' < <(printf '%s\n' "$SOURCE"/test/fuzz/*_fuzz.cpp); }
-mutants() { sed -E '/^#|^$/d; s/ .*//' "$SOURCE/test/fuzz/mutants"; }
+# Each as TARGET:LINE of the file; a target may have several.
+mutants() { sed -nE '/^[^#]/{s/ .*//;p;=}' "$SOURCE/test/fuzz/mutants" | paste -d: - -; }
 
 # each_of FUNCTION ARGUMENT NAMES: as many at once as there are processors.
 each_of() {
@@ -89,10 +90,10 @@ count_fuzz() {
     done
 }
 
-# hunt_mutant NAME: the target with one line of the core changed, over its corpus.
+# hunt_mutant TARGET:LINE: the target with one line of the core changed, over its corpus.
 hunt_mutant() {
-    local name=$1 file expression folder=$FUZZ/mutant_$1 status=0
-    read -r _ file expression < <(grep -E "^$name " "$SOURCE/test/fuzz/mutants")
+    local name=${1%:*} file expression folder=$FUZZ/mutant_$1 status=0
+    read -r _ file expression < <(sed -n "${1#*:}p" "$SOURCE/test/fuzz/mutants")
     as_server mkdir -p "$folder"
     sed -E "$expression" "$SOURCE/src/core/$file" | as_server tee "$folder/$file" >/dev/null
     if cmp -s "$folder/$file" "$SOURCE/src/core/$file"; then
@@ -109,9 +110,9 @@ hunt_mutant() {
 
 # A mutant is found where the program ended badly and left the input that did it.
 count_mutants() {
-    local name folder
-    for name in $(mutants); do
-        folder=$FUZZ/mutant_$name
+    local mutant name folder
+    for mutant in $(mutants); do
+        name=${mutant%:*} folder=$FUZZ/mutant_$mutant
         if [ "$(cat "$folder/status" 2>/dev/null || echo 0)" != 0 ] && grep -q 'Test unit written to' "$folder/log"; then
             pass fuzz "a mutant of $name is found"
         else
@@ -119,5 +120,5 @@ count_mutants() {
             fail fuzz "a mutant of $name is not found" "$folder/tail"
         fi
     done
-    diff <(targets) <(mutants | sort -u) >"$FUZZ/without" || fail fuzz "not every target has a mutant" "$FUZZ/without"
+    diff <(targets) <(mutants | sed 's/:.*//' | sort -u) >"$FUZZ/without" || fail fuzz "not every target has a mutant" "$FUZZ/without"
 }

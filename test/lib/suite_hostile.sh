@@ -79,5 +79,6 @@ attack() {
         "# "*) note "${outcome#\# }" ;;
         esac
     done <"$log"
-    [ "$status" = 0 ] || { tail -n 30 "$log" >"$log.tail"; fail hostile "$title ended badly" "$log.tail"; }
+    grep -qE '^(not )?ok' "$log" || status="$status, and it printed no test case"
+    [ "$status" = 0 ] || { tail -n 30 "$log" >"$log.tail"; fail hostile "$title ended badly: status $status" "$log.tail"; }
 }

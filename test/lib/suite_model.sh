@@ -19,8 +19,10 @@ suite_model() {
     count_searches "$folder"
     for model in "$SOURCE"/test/model/*.pml; do
         model=${model##*/}
-        check model "the code that $model names is there" code_is_there "$SOURCE/test/model/$model"
+        check model "the code that $model names is there" code_is_there "test/model/$model"
     done
+    check model "code that is not there is found" gone_code_is_found
+    check model "each model has its searches" every_model_is_checked
     expect_some model
 }
 
@@ -74,35 +76,39 @@ count_searches() {
 
 # count_places MODEL FOUND: one test case for each place that the model must get to.
 count_places() {
-    local place reached=" ${2#reached:} "
+    local place places reached=" ${2#reached:} "
     reached=${reached%% -*}
     [[ $2 == reached:* ]] || reached=
-    # shellcheck disable=SC2013
-    for place in $(sed -n 's/^#define seen_\([a-z_]*\) .*/\1/p' "$SOURCE/test/model/$1.pml"); do
+    places=$(sed -n 's/^#define seen_\([a-z_]*\) .*/\1/p' "$SOURCE/test/model/$1.pml")
+    [ -n "$places" ] || fail model "$1 has no place that it must get to"
+    for place in $places; do
         if [[ " $reached " == *" $place "* ]]; then pass model "$1 reaches $place"; else fail model "$1 reaches $place: $2"; fi
     done
 }
 
-# code_is_there MODEL: every "src/file.cpp: name, name" in it names a file and functions (or a struct) in that file.
-code_is_there() {
-    (cd "$SOURCE" && perl -e '
-        use strict; use warnings;
-        local $/;
-        open my $model, "<", $ARGV[0] or die $!;
-        my $text = <$model>;
-        $text =~ s/\n \* / /g;
-        my ($named, $wrong) = (0, 0);
-        while ($text =~ m{(src/[a-z_/]+\.(?:cpp|h)): (\w+(?:, \w+(?=[,;:.)]| \*/))*)}g) {
-            my ($file, @names) = ($1, split /, /, $2);
-            my $code = "";
-            if (open my $source, "<", $file) { $code = <$source> } else { print "there is no $file\n"; ++$wrong; next }
-            for my $name (@names) {
-                ++$named;
-                next if $code =~ /\b$name\s*\(/ || $code =~ /\bstruct $name\b/;
-                print "$file has no $name\n";
-                ++$wrong;
-            }
-        }
-        print "$named named\n";
-        exit($wrong || !$named ? 1 : 0);' "$1")
-}
+code_is_there() (cd "$SOURCE" && perl test/model/named_code.pl "$1")
+
+# What a model would be like whose code has gone, or that names none.
+gone_code_is_found() (
+    local copy=$WORK/model_that_is_wrong.pml
+    cd "$SOURCE" || return
+    sed 's/: close_group:/: no_such_group:/' test/model/lease.pml >"$copy"
+    ! perl test/model/named_code.pl "$copy" || { echo "a function that is not there is overlooked"; return 1; }
+    sed 's/reap_runs\.cpp/no_such.cpp/' test/model/lease.pml >"$copy"
+    ! perl test/model/named_code.pl "$copy" || { echo "a file that is not there is overlooked"; return 1; }
+    sed 's|src/||g' test/model/lease.pml >"$copy"
+    ! perl test/model/named_code.pl "$copy" || { echo "a model that names no code is overlooked"; return 1; }
+    perl test/model/named_code.pl test/model/lease.pml
+)
+
+# Each model is searched for broken promises, and for the places that it must get to.
+every_model_is_checked() (
+    local model kind wrong=0
+    cd "$SOURCE/test/model" || return
+    for model in *.pml; do
+        for kind in holds breaks reaches; do
+            grep -qE "^run +$kind +${model%.pml} " checks || { echo "no line '$kind' of ${model%.pml}"; wrong=1; }
+        done
+    done
+    return $wrong
+)

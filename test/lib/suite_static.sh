@@ -15,6 +15,7 @@ suite_static() {
     static_module
     static_scripts
     static_cpp
+    check static "each of these checks fails where there are no files for it" none_passes_without_files
     cd "$PROJECT" || return
     static_installs
 }
@@ -28,6 +29,22 @@ in_step() {
     if step "$title" "$WORK/log/static.log" "$@"; then pass static "$name"; else fail static "$name" "$WORK/log/static.log"; fi
 }
 
+# some FILE...: what is checked. Over no files every check would pass.
+some() { [ -e "${1:-}" ] || { echo "there are no files to check"; return 1; }; }
+
+# Those that go by the names of files, or compare what they read, in a tree that has none.
+none_passes_without_files() (
+    local name passed=0 SOURCE=$WORK/empty
+    as_server mkdir -p "$SOURCE" && cd "$SOURCE" || return
+    for name in versions_agree changelog_agrees debian_agrees "lists_agree test/schedule test/sql .sql expected" \
+        "only_in prelude postgres" no_long_files "ascii_only sql/parts/*.sql" no_stray_blanks exports_agree fully_relro \
+        shellcheck_agrees pyflakes_agrees python_compiles perl_compiles formatted cppcheck_finds_nothing clang_tidy_finds_nothing; do
+        # shellcheck disable=SC2086
+        ! $name >/dev/null 2>&1 || { echo "without a file it passes: $name"; passed=1; }
+    done
+    return $passed
+)
+
 # ---- versions and lists --------------------------------------------------------
 static_versions() {
     check static "META.json tells the control file's version" versions_agree
@@ -39,9 +56,9 @@ static_versions() {
         lists_agree test/isolation_schedule test/specs .spec test/expected
 }
 
-changelog_agrees() { diff <(extension_version) <(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1); }
+changelog_agrees() { extension_version | grep . && diff <(extension_version) <(sed -n 's/^## \([0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1); }
 
-debian_agrees() { diff <(extension_version) <(sed -n '1s/^emag-sync-guard (\(.*\)-[^-]*) .*/\1/p' debian/changelog); }
+debian_agrees() { extension_version | grep . && diff <(extension_version) <(sed -n '1s/^emag-sync-guard (\(.*\)-[^-]*) .*/\1/p' debian/changelog); }
 
 versions_agree() {
     perl -MJSON::PP -e '
@@ -67,6 +84,7 @@ lists_agree() {
     local listed there name wrong=0
     listed=$(sed -n 's/^test:[[:space:]]*//p' "$1" | tr -s ' \t' '\n' | sed '/^$/d' | sort)
     there=$(find "$2" -maxdepth 1 -name "*$3" -printf '%f\n' | sed "s/\\$3\$//" | sort)
+    [ -n "$there" ] || { echo "there is no $2/*$3"; wrong=1; }
     diff <(echo "$listed") <(echo "$there") || wrong=1
     for name in $there; do
         [ -e "$4/$name.out" ] || { echo "there is no $4/$name.out"; wrong=1; }
@@ -87,21 +105,29 @@ static_tree() {
 }
 
 only_in() {
-    local found
-    found=$(grep -rlE --include='*.cpp' --include='*.h' "$2" src | grep -vxE "$1") || return 0
+    local files found
+    mapfile -t files < <(find src -name '*.cpp' -o -name '*.h')
+    some "${files[@]}" || return
+    # (At least the files that may have it do.)
+    grep -lE "$2" "${files[@]}" | grep -xE "$1" >/dev/null || { echo "no file has it"; return 1; }
+    found=$(grep -lE "$2" "${files[@]}" | grep -vxE "$1") || return 0
     echo "$found"
     return 1
 }
 
 # Expected results are as long as they are; a test of test/sql is read from above to below.
 no_long_files() {
-    find src test dist debian demo -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.sh' -o -name '*.pl' -o -name '*.pm' \
-        -o -name '*.py' -o -path test/run -o -path demo/run \) -exec wc -l {} + |
+    local files
+    mapfile -t files < <(find src test dist debian demo -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.sh' -o -name '*.pl' -o -name '*.pm' \
+        -o -name '*.py' -o -path test/run -o -path demo/run \))
+    some "${files[@]}" || return
+    wc -l "${files[@]}" |
         awk -v most="$MOST_LINES" '$2 != "total" && $1 > most { print; found = 1 } END { exit found }'
 }
 
 ascii_only() {
     local found
+    some "$@" || return
     found=$(LC_ALL=C grep -nP '[^\x00-\x7F]' "$@") || return 0
     echo "$found"
     return 1
@@ -109,12 +135,14 @@ ascii_only() {
 
 # Perl is indented by tabs, as PostgreSQL's own; make wants them, and COPY in test/sql.
 no_stray_blanks() {
-    local found
-    found=$({ find src sql/parts test/lib test/sql test/specs test/unit debian/tests dist cmake \
-        \( -name '*.cpp' -o -name '*.h' -o -name '*.sql' -o -name '*.sh' -o -name '*.cmake' \) -print0
-        find test/t test/perl test/clients demo docs examples monitoring \( -name '*.p[lmy]' -o -name '*.md' -o -name '*.y*ml' -o -name '*.sql' \) -print0; } |
-        xargs -0 grep -nP '[ \t]+$'
-        find src sql/parts test/lib test/unit \( -name '*.cpp' -o -name '*.h' -o -name '*.sql' -o -name '*.sh' \) -print0 | xargs -0 grep -nP '\t') || true
+    local files without_tabs found
+    mapfile -t without_tabs < <(find src sql/parts test/lib test/unit \( -name '*.cpp' -o -name '*.h' -o -name '*.sql' -o -name '*.sh' \))
+    mapfile -t files < <(find src sql/parts test/lib test/sql test/specs test/unit debian/tests dist cmake \
+        \( -name '*.cpp' -o -name '*.h' -o -name '*.sql' -o -name '*.sh' -o -name '*.cmake' \)
+        find test/t test/perl test/clients demo docs examples monitoring \( -name '*.p[lmy]' -o -name '*.md' -o -name '*.y*ml' -o -name '*.sql' \))
+    some "${files[@]}" && some "${without_tabs[@]}" || return
+    found=$(grep -nP '[ \t]+$' "${files[@]}"
+        grep -nP '\t' "${without_tabs[@]}") || true
     [ -z "$found" ] || { echo "$found"; return 1; }
 }
 
@@ -129,6 +157,7 @@ static_module() {
 }
 
 exports_agree() {
+    grep -q '^[^#]' src/exports.txt || { echo "src/exports.txt lists nothing"; return 1; }
     diff <(sed '/^#/d; /^$/d' src/exports.txt | sort) \
         <(nm -D --defined-only emag_sync_guard.so | awk '{ print $3 }' | sort)
 }
@@ -140,16 +169,28 @@ fully_relro() {
 
 # ---- scripts -------------------------------------------------------------------
 static_scripts() {
-    local file
-    local shell=() python=()
-    mapfile -t shell < <(scripts_of sh 'sh|bash')
-    mapfile -t python < <(scripts_of py 'python3')
-    in_step "shellcheck over ${#shell[@]} scripts" "shellcheck has nothing to say of ${#shell[@]} shell scripts" \
-        as_server shellcheck -x -S warning "${shell[@]}"
-    check static "pyflakes3 has nothing to say of ${#python[@]} Python files" as_server pyflakes3 "${python[@]}"
-    check static "Python compiles them" as_server /usr/bin/python3 -m py_compile "${python[@]}"
+    local shell python
+    shell=$(shell_scripts | wc -l) python=$(python_scripts | wc -l)
+    in_step "shellcheck over $shell scripts" "shellcheck has nothing to say of $shell shell scripts" shellcheck_agrees
+    check static "pyflakes3 has nothing to say of $python Python files" pyflakes_agrees
+    check static "Python compiles them" python_compiles
     in_step "Perl compiles its scripts" "Perl compiles all its scripts and modules" perl_compiles
 }
+
+shell_scripts() { scripts_of sh 'sh|bash'; }
+python_scripts() { scripts_of py 'python3'; }
+
+# over_all LIST COMMAND...: the command, with the files that LIST prints.
+over_all() {
+    local files
+    mapfile -t files < <("$1")
+    shift
+    some "${files[@]}" && as_server "$@" "${files[@]}"
+}
+
+shellcheck_agrees() { over_all shell_scripts shellcheck -x -S warning; }
+pyflakes_agrees() { over_all python_scripts pyflakes3; }
+python_compiles() { over_all python_scripts /usr/bin/python3 -m py_compile; }
 
 # scripts_of SUFFIX INTERPRETERS: by name, or by the first line.
 scripts_of() {
@@ -160,11 +201,13 @@ scripts_of() {
 }
 
 perl_compiles() {
-    local file wrong=0 modules
+    local file files wrong=0 modules
+    mapfile -t files < <(find . -path ./build -prune -o \( -name '*.pl' -o -name '*.pm' \) -print)
+    some "${files[@]}" || return
     modules=$(dirname "$("$PG_CONFIG" --pgxs)")/../test/perl
-    while IFS= read -r file; do
+    for file in "${files[@]}"; do
         as_server perl -I "$modules" -I test/perl -c "$file" 2>"$WORK/log/perl.log" || { cat "$WORK/log/perl.log"; wrong=1; }
-    done < <(find . -path ./build -prune -o \( -name '*.pl' -o -name '*.pm' \) -print)
+    done
     return $wrong
 }
 
@@ -177,7 +220,8 @@ static_cpp() {
     step_hint() { :; }
 }
 
-formatted() { find src test/unit test/fuzz \( -name '*.cpp' -o -name '*.h' \) -print0 | as_server xargs -0 clang-format --dry-run -Werror; }
+formatted() { over_all cpp_and_headers clang-format --dry-run -Werror; }
+cpp_and_headers() { find src test/unit test/fuzz \( -name '*.cpp' -o -name '*.h' \); }
 
 cppcheck_finds_nothing() {
     as_server cppcheck -j "$JOBS" --quiet --std=c++17 --language=c++ --enable=warning,performance,portability --inline-suppr -Isrc \
@@ -188,6 +232,7 @@ cppcheck_finds_nothing() {
 # The analyzer takes three times as long as all the rest. A file with a warning leaves its name.
 clang_tidy_finds_nothing() {
     local folder=$WORK/tidy
+    some src/*.cpp || return
     as_server cmake -S . -B "$folder" -DCMAKE_CXX_COMPILER=clang++ -DPG_CONFIG="$PG_CONFIG" -DBUILD_TESTING=OFF || return
     # shellcheck disable=SC2016
     find src -name '*.cpp' -print0 | as_server xargs -0 -n 1 -P "$JOBS" \

@@ -3,9 +3,9 @@
 # a Debian release brings it, in a root of that release (roots.sh). This very
 # test/run runs there; its results are counted here as VERSION/SUITE.
 #
-# With --matrix it runs every suite there, on a bookworm of its own too, carries
-# a guarded database from version to version (test/versions), and compiles
-# against the next PostgreSQL.
+# With --matrix it runs every suite there but those that make roots themselves, on a
+# bookworm of its own too, carries a guarded database from version to version
+# (test/versions), and compiles against the next PostgreSQL.
 
 # shellcheck disable=SC2034,SC2153
 VERSIONS_PACKAGES="$ROOT_PACKAGES"
@@ -78,26 +78,28 @@ run_in_release() {
 
 # install_suite RELEASE SUITE
 install_suite() {
-    local packages=${2^^}_PACKAGES
-    packages=${!packages:-}
+    local packages
+    packages=$(packages_of "$2")
     [ "$2" != tap ] || packages+=" nodejs node-pg"
     # shellcheck disable=SC2086
-    [ -z "$packages" ] || make_root "$1" $packages
+    [ -z "${packages//[[:space:]]/}" ] || make_root "$1" $packages
 }
+
+# What test/run --help lists, as far as it is set here, for the clean environment of a root.
+HANDED_ON="REGRESS_TESTS ISOLATION_TESTS PROVE_TESTS EMAG_SYNC_GUARD_ROUNDS EMAG_SYNC_GUARD_MEMORY POOL_SECONDS CHAOS_SEED FUZZ_SEED HOSTILE_SEED"
 
 # run_nested RELEASE MAJOR --only SUITE...
 run_nested() {
-    local release=$1 major=$2 log status=0 results results_there=/src/results suite
+    local release=$1 major=$2 log status=0 results results_there=/src/results suite name handed_on=()
     shift 2
+    for name in $HANDED_ON; do [ -z "${!name:-}" ] || handed_on+=("$name=${!name}"); done
     log=$WORK/log/nested_$major.log
     results=$(root_folder "$release")$results_there
     # shellcheck disable=SC2317
     step_hint() { { grep -oE '^[A-Z][^.]* \.\.\.' "$1" || true; } | tail -n 1; }
     as_root rm -f "$results"
     step "Running test/run on PostgreSQL $major in $release" "$log" \
-        in_root "$release" env PG_MAJOR="$major" RESULTS_TO="$results_there" \
-        ${REGRESS_TESTS:+REGRESS_TESTS="$REGRESS_TESTS"} ${ISOLATION_TESTS:+ISOLATION_TESTS="$ISOLATION_TESTS"} \
-        ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} \
+        in_root "$release" env PG_MAJOR="$major" RESULTS_TO="$results_there" "${handed_on[@]}" \
         "$TREE_IN_ROOT/test/run" "$@" ${SOAK:+--soak} || status=$?
     step_hint() { :; }
     { grep -E '^    skipped: ' "$log" || true; } | sed "s|^    skipped: |    skipped: $major/|"
@@ -157,7 +159,7 @@ install_module_in_root() {
     local pg_config=/usr/lib/postgresql/$1/bin/pg_config
     # shellcheck disable=SC2016
     step "Building the module for PostgreSQL $1 and installing it in $CROSSING_RELEASE" "$WORK/log/module_$1.log" \
-        in_root "$CROSSING_RELEASE" bash -c 'cd "$1" && make clean PG_CONFIG="$2" && make -j"$3" PG_CONFIG="$2" with_llvm=no && make install PG_CONFIG="$2" with_llvm=no' in_root \
+        in_root "$CROSSING_RELEASE" bash -c 'cd "$1" && make clean PG_CONFIG="$2" && make -j"$3" PG_CONFIG="$2" with_llvm=no ASSERTIONS=yes && make install PG_CONFIG="$2" with_llvm=no ASSERTIONS=yes' in_root \
         "$TREE_IN_ROOT" "$pg_config" "$JOBS"
 }
 

@@ -15,8 +15,7 @@ build_module() {
     # which halves the time.
     local bitcode=
     wanted build || bitcode=with_llvm=no
-    if step "Building with g++ and installing it there" "$WORK/log/build.log" \
-        build_and_install "$SOURCE" CXX=g++ ASSERTIONS=yes $bitcode; then
+    if step "Building with g++ and installing it there" "$WORK/log/build.log" build_with_assertions $bitcode; then
         pass build "g++"
         BUILT=yes
     else
@@ -24,6 +23,11 @@ build_module() {
         BUILT=
     fi
     step_hint() { :; }
+}
+
+build_with_assertions() {
+    build_and_install "$SOURCE" CXX=g++ ASSERTIONS=yes "$@" || return
+    has_assertions "$SOURCE" || { echo "the module has no assertions"; return 1; }
 }
 
 # fail_build NAME LOG: shows what the compiler said, without its command lines.
@@ -40,13 +44,11 @@ suite_build() {
     try_build "CMake, the module too" build_with_cmake "$BUILD_FOLDER"
 }
 
-has_assertions() { nm -D "$1/emag_sync_guard.so" | grep ' U ExceptionalCondition$' >/dev/null; }
+has_assertions() { [ "$(nm -D "$1/emag_sync_guard.so" | grep -c ' U ExceptionalCondition$')" -gt 0 ]; }
 
-# Both ways round, so that neither says nothing: the module that the suites test
-# has them, a plain make leaves them out.
+# The module that the suites test has them (build_with_assertions); a plain make leaves them out.
 build_without_assertions() {
     build "$1" CXX=g++ with_llvm=no || return
-    has_assertions "$SOURCE" || { echo "the module that the suites test has no assertions"; return 1; }
     ! has_assertions "$1" || { echo "a plain make builds assertions in"; return 1; }
 }
 
@@ -138,10 +140,11 @@ expect_something() {
     done
 }
 
-# What each of the three suites leaves of `make installcheck`.
+# What each of the three suites leaves of `make installcheck`. What a test builds itself has assertions too: make takes the
+# variable from the environment.
 # A step of a spec that hangs is given up after this many seconds, not 360.
 installcheck() {
-    as_server env PGISOLATIONTIMEOUT=60 ${SOAK:+EMAG_SYNC_GUARD_MEMORY=full} make -C "$SOURCE" PG_CONFIG="$PG_CONFIG" installcheck "$@"
+    as_server env ASSERTIONS=yes PGISOLATIONTIMEOUT=60 ${SOAK:+EMAG_SYNC_GUARD_MEMORY=full} make -C "$SOURCE" PG_CONFIG="$PG_CONFIG" installcheck "$@"
 }
 
 suite_regress() {
@@ -196,12 +199,21 @@ outcomes() {
 
 last_test() { outcomes "$1" | tail -n 1 | cut -f 2; }
 
+# came_to_its_end LOG: pg_regress says at its end how many tests there were; so many were seen, and it was more than none.
+# "All 44 tests passed.", "1 of 44 tests failed."
+came_to_its_end() {
+    local all
+    all=$(sed -nE 's/.*(All|of) ([0-9]+) tests (passed|failed).*/\2/p' "$1" | tail -n 1)
+    [ "${all:-0}" -gt 0 ] && [ "$all" = "$(outcomes "$1" | wc -l)" ]
+}
+
 # count_regress SUITE LOG STATUS DIFFS
 count_regress() {
     local suite=$1 log=$2 status=$3 diffs=$4 outcome name bad=0
     while IFS=$'\t' read -r outcome name; do
         if [ "$outcome" = ok ]; then pass "$suite" "$name"; else fail "$suite" "$name"; bad=1; fi
     done < <(outcomes "$log")
+    came_to_its_end "$log" || [ "$status" = 0 ] || bad=
     if [ "$bad" = 1 ]; then
         [ ! -s "$diffs" ] || head -n 400 "$diffs" | indent
         grep -E 'PANIC|TRAP|terminated by signal' "$(cluster_folder regress)/server.log" | tail -n 20 | indent || true
@@ -225,8 +237,17 @@ suite_tap() {
         PROVE_FLAGS="--verbose --timer --merge" ${PROVE_TESTS:+PROVE_TESTS="$PROVE_TESTS"} || status=$?
     step_hint() { :; }
     count_tap "$log" "$status"
+    [ ! -d "$SOURCE/tmp_check/fault_build" ] ||
+        check tap "the module with points to fail at has the assertions that the module has" fault_build_has_assertions
     [ -n "${PROVE_TESTS:-}" ] || without_pg_cron
 }
+
+# Object by object: who calls what a false assertion calls.
+fault_build_has_assertions() {
+    objects_with_assertions "$SOURCE" | grep . && diff <(objects_with_assertions "$SOURCE") <(objects_with_assertions "$SOURCE/tmp_check/fault_build/source")
+}
+
+objects_with_assertions() { (cd "$1" && nm -A src/*.o src/*/*.o | sed -n 's/:.* U ExceptionalCondition$//p' | sort -u); }
 
 # The one file that tells of a server where pg_cron is not installed runs again,
 # where it is not.
@@ -246,8 +267,21 @@ tap_output() {
     awk -v f="test/t/$2" '/^\[?[0-9:]*\]? ?test\/t\/[A-Za-z0-9_]+\.pl \.+/ { on = index($0, f " ") } /^Test Summary Report/ { on = 0 } on' "$1"
 }
 
-# Counted are the assertions at the top level of each file (a subtest is one),
-# and one failure for a file that ended badly without a failed assertion.
+# tap_lines LOG: "ok", "bad", "skip" or "badly" and what it is about, parted by a tab: the assertions at the top level of each
+# file (a subtest is one), and one for a file that ended badly without a failed assertion.
+tap_lines() {
+    awk -v OFS='\t' '
+        /^\[?[0-9:]*\]? ?test\/[a-z]+\/[A-Za-z0-9_]+\.pl \.+/ { match($0, /[A-Za-z0-9_]+\.pl \./); file = substr($0, RSTART, RLENGTH - 2) }
+        /^Test Summary Report/ { report = 1 }
+        report && /^test\/t\/.*Wstat: [1-9].*Failed: 0\)/ { print "badly", substr($1, 8); next }
+        report { next }
+        /^1\.\.0 # SKIP/ { sub(/^1\.\.0 # SKIP ?/, ""); print "skip", file ": all of it: " $0; next }
+        /^ok [0-9]+.*# skip/ { sub(/^ok .*# skip ?/, ""); print "skip", file ": " $0; next }
+        /^not ok [0-9]+.*# TODO/ { next }
+        /^ok [0-9]+/ { sub(/^ok [0-9]+( - )?/, ""); print "ok", file ": " $0 }
+        /^not ok [0-9]+/ { sub(/^not ok [0-9]+( - )?/, ""); print "bad", file ": " $0 }' "$1"
+}
+
 count_tap() {
     local log=$1 status=$2 outcome name bad=0
     while IFS=$'\t' read -r outcome name; do
@@ -261,16 +295,7 @@ count_tap() {
             fail tap "$name ended badly" "$log.short"
             bad=1 ;;
         esac
-    done < <(awk -v OFS='\t' '
-        /^\[?[0-9:]*\]? ?test\/t\/[A-Za-z0-9_]+\.pl \.+/ { match($0, /test\/t\/[A-Za-z0-9_]+\.pl/); file = substr($0, RSTART + 7, RLENGTH - 7) }
-        /^Test Summary Report/ { report = 1 }
-        report && /^test\/t\/.*Wstat: [1-9].*Failed: 0\)/ { print "badly", substr($1, 8); next }
-        report { next }
-        /^1\.\.0 # SKIP/ { sub(/^1\.\.0 # SKIP ?/, ""); print "skip", file ": all of it: " $0; next }
-        /^ok [0-9]+.*# skip/ { sub(/^ok .*# skip ?/, ""); print "skip", file ": " $0; next }
-        /^not ok [0-9]+.*# TODO/ { next }
-        /^ok [0-9]+/ { sub(/^ok [0-9]+( - )?/, ""); print "ok", file ": " $0 }
-        /^not ok [0-9]+/ { sub(/^not ok [0-9]+( - )?/, ""); print "bad", file ": " $0 }' "$log")
+    done < <(tap_lines "$log")
     if [ "$bad" = 1 ]; then
         { grep -nE -A 12 '^not ok ' "$log" || true; } | head -n 200 | indent
         sed -n '/^Test Summary Report/,$p' "$log" | indent

@@ -157,8 +157,8 @@ proctype Worker() {
   bool ours, told;
   do
   :: beats < BEATS ->
-    /* src/run_table.cpp: track_beat. A beat whose limit is over asks the rows: src/token.cpp: holding_of, src/attach.cpp:
-     * sign_of_life, src/run_table.cpp: track_lease. */
+    /* src/run_table_lease.cpp: track_beat. A beat whose limit is over asks the rows: src/token.cpp: holding_of, src/attach.cpp:
+     * sign_of_life, src/run_table_lease.cpp: track_lease. */
     beats++;
     atomic {
       if
@@ -190,7 +190,7 @@ proctype Worker() {
 #endif
     if
     :: ours ->
-      /* src/run_table.cpp: track_fence */
+      /* src/run_table_lease.cpp: track_fence */
       atomic { if :: entry -> sign_of_life() :: else fi };
       /* The products commit. */
       PROMISE(no_zombie, !reaped)

@@ -61,7 +61,7 @@ active proctype Writer() {
       :: /* It ends, and the end commits; the entry is settled by whoever meets it. src/run_table_memory.cpp: settle */
         atomic { status = COMPLETED; entry = false; note_change() }
 #ifndef NO_DEATHS
-      :: /* Its session dies: src/session.cpp: tell_of_end, src/run_table.cpp: track_session_end. Then it is reaped. */
+      :: /* Its session dies: src/session.cpp: tell_of_end, src/run_table_lease.cpp: track_session_end. Then it is reaped. */
         atomic { session_ended = true; note_change() };
         atomic { status = FAILED; entry = false; note_change() }
 #endif

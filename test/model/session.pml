@@ -82,7 +82,7 @@ inline request() {
   }
 }
 
-/* src/session.cpp: tell_of_end, src/run_table.cpp: track_session_end */
+/* src/session.cpp: tell_of_end, src/run_table_lease.cpp: track_session_end */
 inline mark(i) {
   atomic { if :: bound[i] -> session_ended[i] = true :: else fi };
   request()
@@ -96,7 +96,7 @@ proctype Session(byte i) {
   :: /* The pool resets it: pg_advisory_unlock_all, DISCARD ALL. Its client goes on through another session, by heartbeats. */
     SEEN(seen_pool_reset);
     canary[i] = false;
-    /* The first beat from there: src/lease_calls.cpp: beat_known, src/run_table.cpp: track_downgrade. It may come late. */
+    /* The first beat from there: src/lease_calls.cpp: beat_known, src/run_table_lease.cpp: track_downgrade. It may come late. */
     if :: bound[i] = false :: skip fi
   fi;
   if
@@ -108,7 +108,7 @@ proctype Session(byte i) {
   :: (stopping); died = true
 #endif
   fi;
-  /* src/session.cpp: note_canaries, before_shmem_exit. */
+  /* src/session.cpp: note_canaries, at before_shmem_exit. */
   noted = canary[i];
 #ifdef RESET_IS_DEATH
   noted = true;

@@ -2,7 +2,7 @@
 #
 #   use ClientLoad;
 #   my $load = start_load($node, $script, clients => 8, seconds => 4);
-#   ... what they must not notice ...
+#   ... what they must not notice: they write until it is over, and for so many seconds at least ...
 #   my $seen = finish_load($load);   # { longest => milliseconds, done => transactions, silence => milliseconds }
 package ClientLoad;
 
@@ -10,9 +10,11 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use GuardNode;
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 our @EXPORT = qw(start_load finish_load);
 
@@ -27,21 +29,29 @@ sub start_load
 	my $name = 'load_' . ++$count;
 	append_to_file("$folder/script.sql", $script);
 	my %load = (out => '', folder => $folder);
+	my $patience = $PostgreSQL::Test::Utils::timeout_default;
 	$load{run} = IPC::Run::start(
-		[ 'pgbench', '--no-vacuum', '--client', $clients, '--jobs', 2, '--time', $options{seconds} // 4,
+		[ 'pgbench', '--no-vacuum', '--client', $clients, '--jobs', 2, '--time', $patience,
 		  '--log', '--log-prefix', "$folder/log", '--file', "$folder/script.sql",
 		  $node->connstr('postgres') . " application_name=$name" ],
-		'>', \$load{out}, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = $clients FROM pg_stat_activity WHERE application_name = '$name' AND query_start > backend_start")
-	  or die "pgbench does not start: $load{out}";
+		'>', \$load{out}, '2>&1', IPC::Run::timeout(2 * $patience));
+	poll_until($node, "SELECT count(*) = $clients FROM pg_stat_activity WHERE application_name = '$name' AND query_start > backend_start",
+		"$clients clients are at work") or die "pgbench does not start: $load{out}";
+	$load{until} = time + ($options{seconds} // 4);
 	return \%load;
 }
 
-# Waits for the end of the load. Each client must have come through: an error of any ends the test.
+# Ends the load. Each client must have come through: an error of any ends the test.
 sub finish_load
 {
 	my ($load) = @_;
+	while (time < $load->{until})
+	{
+		$load->{run}->pump_nb if $load->{run}->pumpable;
+		select(undef, undef, undef, 0.05);
+	}
+	# What pgbench sends itself when its time is over: each client completes its transaction.
+	$load->{run}->signal('ALRM');
 	$load->{run}->finish or die "pgbench failed: $load->{out}";
 	my ($longest, @ends) = (0);
 	foreach my $file (glob "$load->{folder}/log*")

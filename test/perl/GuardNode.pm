@@ -4,6 +4,7 @@
 #   my $node = guard_node('name', preload => ['pg_cron', 'emag_sync_guard']);
 #   make_run_table($node, 'runs');
 #   start_run($node, 'runs', 'products', '2 hours');
+#   poll_until($node, q{SELECT count(*) = 1 FROM sync_guard.stuck_syncs}, 'it is dead');
 package GuardNode;
 
 use strict;
@@ -12,8 +13,9 @@ use warnings;
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More;
 
-our @EXPORT = qw(guard_node make_run_table start_run start_leased sqlstate_of table_shape);
+our @EXPORT = qw(guard_node make_run_table start_run start_leased poll_until sqlstate_of table_shape);
 
 # A started server whose database postgres has the extension.
 #   preload    libraries to preload; pg_cron is set up for the database postgres
@@ -78,6 +80,15 @@ sub start_leased
 	my ($node, $terms) = @_;
 	++$leased;
 	return split /\|/, $node->safe_psql('postgres', qq{SELECT key, token FROM sync_guard.start_sync('runs', '{"sync_type": "s$leased"}', $terms)});
+}
+
+# Waits until a query answers true. That is an assertion: what does not come in time has failed. Returns whether it came.
+# What is waited for must stay as it is when it has come; a state that only a time holds may pass unseen on a busy machine.
+sub poll_until
+{
+	my ($node, $condition, $what, $database) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok($node->poll_query_until($database // 'postgres', $condition), $what);
 }
 
 # The SQLSTATE of a statement's error; empty: it had none.

@@ -49,7 +49,8 @@ sub ask
 	$fleet->{out} = '';
 	$fleet->{in} .= ($command =~ s/\s*\n\s*/ /gr) . "\n";
 	$fleet->{timer}->start;
-	$fleet->{run}->pump until $fleet->{out} =~ /\n/ || !$fleet->{run}->pumpable;
+	eval { $fleet->{run}->pump until $fleet->{out} =~ /\n/ || !$fleet->{run}->pumpable; 1 }
+	  or die "the fleet does not answer to \"$command\": $@$fleet->{err}";
 	$fleet->{timer}->reset;
 	$fleet->{out} =~ /^(.*)\n/ or die "the fleet is gone at \"$command\": $fleet->{err}";
 	return $1;

@@ -25,7 +25,7 @@ SELECT count(*) FROM (SELECT run(1, 'products', ago('20 minutes 30 seconds')) UN
     SELECT run(8, 'orders', ago('3 hours'), NULL, 'completed') UNION ALL SELECT run(9, 'orders', 'infinity', '-infinity')) AS r;
 ALTER TABLE runs ENABLE TRIGGER USER;
 
--- All nine rules, in their order.
+-- All ten rules, in their order.
 SELECT * FROM sync_guard.explain_run('runs', '00000000-0000-4000-8000-000000000002');
 -- Of the others those that apply, and the one that decides: rule 0 where none fits. (Seconds differ from call to call.)
 CREATE VIEW decided AS

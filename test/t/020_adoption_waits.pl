@@ -69,8 +69,8 @@ my $adoption = IPC::Run::start(
 	[ 'psql', '-XAtq', '-d', $node->connstr('postgres') . ' application_name=adoption', '-c',
 	  q{SELECT sync_guard.guard_table('runs', lock_timeout => '1 minute')} ],
 	'>', \$out, '2>', \$err);
-$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
-	WHERE application_name = 'adoption' AND relation = 'runs'::regclass AND NOT granted)});
+poll_until($node, q{SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+	WHERE application_name = 'adoption' AND relation = 'runs'::regclass AND NOT granted)}, 'it waits for the table\'s lock');
 my $longest = 0;
 for (1 .. 20)
 {
@@ -127,7 +127,7 @@ like($error, qr/ERROR:  55P03: /, 'an adoption waits for another one no longer t
 my $second = IPC::Run::start(
 	[ 'psql', '-XAtq', '-d', $node->connstr('postgres') . ' application_name=second', '-c', q{SELECT sync_guard.guard_table('twice')} ],
 	'>', \$out, '2>', \$err);
-$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock')});
+poll_until($node, q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock')}, 'the second of two waits');
 close_session($first, 'COMMIT;');
 $second->finish;
 like($err, qr/another session has guarded or released table public\.twice meanwhile/, 'the second of two is told');

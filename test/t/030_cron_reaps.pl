@@ -12,13 +12,6 @@ my $other = q{the "shop's" db};
 
 sub sql { return $node->safe_psql($_[1] // 'postgres', $_[0]); }
 
-# A job starts at each full minute, so the longest wait is a little more than one.
-sub until_true
-{
-	my ($query, $database) = @_;
-	return $node->poll_query_until($database // 'postgres', $query);
-}
-
 # Each role has a table that it may update; both may read both.
 sql(q{CREATE EXTENSION pg_cron;
 	  CREATE ROLE worker LOGIN; CREATE ROLE broken LOGIN;
@@ -59,17 +52,18 @@ my $worker_job = sql('SET ROLE worker; SELECT sync_guard.schedule_reaping()');
 my $broken_job = sql('SET ROLE broken; SELECT sync_guard.schedule_reaping()');
 is(sql('SELECT count(DISTINCT job_id) FROM sync_guard.reaping_schedule'), '2', 'each role has its own job, the name is the same');
 
-ok(until_true(qq{SELECT status = 'failed' FROM theirs WHERE id = $theirs}), 'pg_cron reaps as the role that scheduled');
+# (A job starts at each full minute, so the longest wait is a little more than one.)
+poll_until($node, qq{SELECT status = 'failed' FROM theirs WHERE id = $theirs}, 'pg_cron reaps as the role that scheduled');
 is(sql("SELECT path, role FROM sync_guard.reaped_syncs WHERE relation_name = 'public.theirs'"), 'pg_cron|worker',
 	'the journal says by which path and as whom');
 is(sql("SELECT status FROM ours WHERE id = $dead"), 'running', 'a role reaps what it may');
-ok(until_true(q{SELECT (SELECT status FROM runs WHERE id = 1) = 'failed' AND (SELECT status FROM runs WHERE id = 2) = 'failed'}, $other),
-	'pg_cron reaps in the other database, with the older_than that was asked for');
+poll_until($node, q{SELECT (SELECT status FROM runs WHERE id = 1) = 'failed' AND (SELECT status FROM runs WHERE id = 2) = 'failed'},
+	'pg_cron reaps in the other database, with the older_than that was asked for', $other);
 
-ok(until_true("SELECT last_status = 'failed' FROM sync_guard.reaping_schedule WHERE job_id = $broken_job"), 'a run fails');
+poll_until($node, "SELECT last_status = 'failed' FROM sync_guard.reaping_schedule WHERE job_id = $broken_job", 'a run fails');
 like(sql("SELECT severity || ' ' || detail FROM sync_guard.guard_health WHERE problem = 'reaping_failed'"),
 	qr/^error the last run of job $broken_job .* failed: .*permission denied for function reap_stale_syncs/, 'and guard_health tells of it, with the message');
-ok(until_true("SELECT last_status = 'succeeded' FROM sync_guard.reaping_schedule WHERE job_id = $worker_job"), 'another succeeds');
+poll_until($node, "SELECT last_status = 'succeeded' FROM sync_guard.reaping_schedule WHERE job_id = $worker_job", 'another succeeds');
 is(sql("SELECT last_started <= last_ended AND next_expected > last_started AND next_expected <= now() + interval '1 minute'
 		FROM sync_guard.reaping_schedule WHERE job_id = $worker_job"), 't', 'with its times, and the next one in less than a minute');
 is(sql("SELECT count(*) FROM sync_guard.guard_health WHERE detail LIKE '%job $worker_job %'"), '0', 'of which there is nothing to say');
@@ -78,9 +72,9 @@ is(sql("SELECT count(*) FROM sync_guard.guard_health WHERE detail LIKE '%job $wo
 is(sql('SET ROLE broken; SELECT sync_guard.unschedule_reaping()'), 't', 'the role takes its job away');
 (undef, undef, $stderr) = $node->psql('postgres', 'SELECT sync_guard.schedule_reaping()');
 like($stderr, qr/NOTICE:  role "worker" has a job that reaps here too: job $worker_job, "\* \* \* \* \*"/, 'a superuser is told of the job of another');
-ok(until_true("SELECT status = 'failed' FROM ours WHERE id = $dead"), 'the superuser\'s job reaps the other table');
+poll_until($node, "SELECT status = 'failed' FROM ours WHERE id = $dead", 'the superuser\'s job reaps the other table');
 is(sql("SELECT status FROM ours WHERE id = $live"), 'running', 'and leaves the live run alone');
-ok(until_true("SELECT count(*) = 2 FROM sync_guard.reaping_schedule WHERE last_status = 'succeeded'"), 'both jobs have succeeded');
+poll_until($node, "SELECT count(*) = 2 FROM sync_guard.reaping_schedule WHERE last_status = 'succeeded'", 'both jobs have succeeded');
 is(sql(q{SELECT string_agg(problem, ',') FROM sync_guard.guard_health WHERE severity <> 'info'}), '', 'guard_health has no complaint');
 
 $node->stop;

@@ -63,8 +63,7 @@ my $at_the_gate = q{SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND cla
 
 sub until_it_waits
 {
-	$node->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM ($at_the_gate) AS g})
-	  or die 'the reaping does not come to the gate';
+	poll_until($node, qq{SELECT count(*) = 1 FROM ($at_the_gate) AS g}, 'a reaping comes to the gate') or die;
 	return;
 }
 

@@ -70,7 +70,7 @@ start_run($node, 'zz_honest', 'products', '2 hours');
 
 is(sql(q{SELECT sync_guard.schedule_reaping() > 0}), 't', 'a superuser schedules');
 my $log = -s $node->logfile;
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM zz_honest WHERE status = 'failed'}), 'pg_cron reaps the honest table');
+poll_until($node, q{SELECT count(*) = 1 FROM zz_honest WHERE status = 'failed'}, 'pg_cron reaps the honest table');
 is(sql(q{SELECT path, role = 'postgres' FROM sync_guard.reaped_syncs WHERE relation_name = 'public.zz_honest'}), 'pg_cron|t', 'as the superuser');
 is(sql(q{SELECT (SELECT status FROM thief.triggers), (SELECT status FROM thief.casts), (SELECT status FROM thief.deferred)}),
 	'failed|failed|running', 'of the others, those that can be closed are');

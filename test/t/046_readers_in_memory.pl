@@ -29,7 +29,7 @@ is(sql(q{SELECT run_key, scope ->> 'sync_type', status, verdict, done, uncommitt
 	"$key|products|running|live|0|t|t|t", 'running_syncs shows it');
 like(sql(q{SELECT why FROM sync_guard.running_syncs}), qr/^live: last sign of life .*; not committed yet by the transaction of pid $pid$/, 'and why');
 is(sql(q{SELECT running, stuck, last_state FROM sync_guard.scope_counts()}), '1|0|running', 'it is counted');
-is(sql(qq{SELECT count(*), count(*) FILTER (WHERE decides), max(verdict) FILTER (WHERE decides) FROM sync_guard.explain_run('runs', $key)}), '10|1|live',
+is(sql(qq{SELECT count(*), count(*) FILTER (WHERE decides), max(verdict) FILTER (WHERE decides) FROM sync_guard.explain_run('runs', $key)}), '11|1|live',
 	'explain_run explains it');
 my $shape = q{SELECT string_agg(key || ':' || jsonb_typeof(value), ' ' ORDER BY key) FROM jsonb_each(sync_guard.sync_status('products') -> 'current_sync')};
 my $before = sql($shape);
@@ -67,7 +67,7 @@ is(sql(qq{BEGIN; INSERT INTO long_keys VALUES ('$long', 'running', now(), repeat
 $other->query_safe(qq{BEGIN; INSERT INTO long_keys VALUES ('$long', 'running', now(), repeat('v', 500) || 'w')});
 is(sql(qq{SELECT sync_guard.sync_is_running(repeat('v', 500) || 'w', 'long_keys'), sync_guard.sync_is_running(repeat('v', 500), 'long_keys')}), 't|f',
 	'a value longer than memory keeps is told by its hash');
-is(sql(qq{SELECT count(*) FROM sync_guard.explain_run('long_keys', '$long')}), '10', 'so is a key');
+is(sql(qq{SELECT count(*) FROM sync_guard.explain_run('long_keys', '$long')}), '11', 'so is a key');
 $other->query_safe('ROLLBACK');
 is(sql(q{SELECT count(*) FROM sync_guard.running_syncs}), '0', 'rolled back, there is none');
 
@@ -105,8 +105,7 @@ $other->query_safe('COMMIT');
 
 # The lease lapses; its start in the future does not hide that.
 $other->query_safe("SELECT sync_guard.take_lease('runs', $key, '1 millisecond', worker => 'loader-1', incarnation => 'a')");
-$node->poll_query_until('postgres', q{SELECT verdict = 'heartbeat_lost' FROM sync_guard.stuck_syncs}) or BAIL_OUT('the lease does not lapse');
-pass('a lease whose run starts in the future lapses');
+poll_until($node, q{SELECT verdict = 'heartbeat_lost' FROM sync_guard.stuck_syncs}, 'a lease whose run starts in the future lapses');
 
 # Who closes it does not fence it, nor does it seem so to others.
 $other->query_safe('BEGIN');
@@ -141,7 +140,7 @@ $node->restart;
 (undef, $reaped, $stderr) = $node->psql('postgres', q{SELECT sync_guard.reap_stale_syncs(NULL, 'deferred')}, extra_params => [ '-U', 'janitor' ]);
 is($reaped, '0', 'a stranger cannot close a run of a table with deferred triggers');
 like($stderr, qr/NOTICE:  what could not be closed of table public\.deferred is handed to a background worker of its owner/, 'it is handed to the owner\'s worker');
-ok($node->poll_query_until('postgres', q{SELECT status = 'failed' FROM deferred}), 'which closes it');
+poll_until($node, q{SELECT status = 'failed' FROM deferred}, 'which closes it');
 is(sql(q{SELECT path FROM sync_guard.reaped_syncs WHERE relation_name = 'public.deferred'}), 'worker', 'by its path');
 
 done_testing();

@@ -80,8 +80,8 @@ sub play
 		INSERT INTO tries VALUES (':round', (ARRAY['main', 'fbe', 'both'])[:which], CASE WHEN :won = 1 THEN 'won' ELSE 'lost' END);
 		COMMIT;
 	}, round => $round, options => $options);
-	$node->poll_query_until('postgres', "SELECT count(*) = $clients FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 1 AND NOT granted")
-	  or die 'the clients do not come to the gate';
+	poll_until($node, "SELECT count(*) = $clients FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 1 AND NOT granted",
+		"round $round: the clients come to the gate") or die;
 	$gate->query_safe('SELECT pg_advisory_unlock(1)');
 	return $run;
 }
@@ -92,7 +92,7 @@ my $waiting = q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND ob
 foreach my $round (1 .. 3)
 {
 	my $run = play($round, 1);
-	ok($node->poll_query_until('postgres', "SELECT count(*) = $clients - 1 FROM tries WHERE round = '$round'"),
+	poll_until($node, "SELECT count(*) = $clients - 1 FROM tries WHERE round = '$round'",
 		"round $round: all but one have been told while the winner's transaction is open");
 	is(sql($waiting), '1', "round $round: one has won");
 	is(sql(q{SELECT count(*) FROM pg_locks WHERE NOT granted AND NOT (locktype = 'advisory' AND objid = 2 AND objsubid = 1)}), '0',

@@ -125,8 +125,8 @@ sub start_reaping
 {
 	my ($name, $settings) = @_;
 	my $run = start_psql($name, "$settings SELECT sync_guard.reap_stale_syncs()");
-	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = '$name' AND wait_event = 'PgSleep'")
-	  or die "the reaping does not come to its row: $run->{out}";
+	poll_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = '$name' AND wait_event = 'PgSleep'",
+		"$name: the reaping comes to its row") or die $run->{out};
 	return ($run, sql("SELECT pid FROM pg_stat_activity WHERE application_name = '$name'"));
 }
 
@@ -155,7 +155,7 @@ my $offset = -s $node->logfile;
 kill 'KILL', $pid;
 eval { $run->{harness}->finish };
 $node->wait_for_log(qr/database system is ready to accept connections/, $offset);
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+poll_until($node, 'SELECT true', 'the server comes back') or die;
 is(sql($oracle) . '|' . (sql('SELECT count(*) FROM sync_guard.journal') - $lines), '1|0', 'killed in the middle: nothing is closed, nothing in the journal');
 
 # With the obstacle gone it is one call's work.

@@ -37,8 +37,7 @@ sub state_of
 
 sub until_closed
 {
-	$node->poll_query_until('postgres', "SELECT status <> 'running' FROM runs WHERE sync_type = '$_[0]'")
-	  or diag("the run of $_[0] is not closed");
+	poll_until($node, "SELECT status <> 'running' FROM runs WHERE sync_type = '$_[0]'", "$_[0]: its run ends");
 	return;
 }
 
@@ -68,7 +67,7 @@ diag("workers: asked for $asked times, started $started, no slot $refused times"
 cmp_ok($asked, '>=', $clients, 'each death asked for the worker');
 cmp_ok($started, '>=', 1, 'which came');
 is($refused, '0', 'there was always a slot');
-ok($node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory}), 'and no request stays open');
+poll_until($node, q{SELECT requests_open = 0 FROM sync_guard.guard_memory}, 'and no request stays open');
 
 # ---- what else ends a session --------------------------------------------------------------------------------------------------
 $fleet->ask('open ended 1');
@@ -88,7 +87,7 @@ $fleet->ask('open orderly 2');
 $fleet->ask("do orderly $start");
 is($fleet->ask('close orderly'), '2', 'two clients end their sessions as libpq does');
 # (So long as the backends are there, theirs are bound leases.)
-$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'orderly%'});
+poll_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'orderly%'}, 'and they end');
 is(sql(q{SELECT count(*), string_agg(DISTINCT lease, ' '), string_agg(DISTINCT verdict, ' ') FROM sync_guard.running_syncs WHERE scope ->> 'sync_type' LIKE 'orderly%'}),
 	'2|heartbeat|live', 'an orderly end: the runs live on, as heartbeat leases');
 is(sql(q{SELECT string_agg(DISTINCT ttl::text, ' ') FROM sync_guard.tracked_runs WHERE lease = 'heartbeat'}), '00:01:00', 'of 60 s');
@@ -99,7 +98,7 @@ $fleet->ask('do reset SELECT pg_advisory_unlock_all()');
 is(sql(q{SELECT lease, verdict FROM sync_guard.running_syncs WHERE scope ->> 'sync_type' = 'reset_0'}), 'heartbeat|live',
 	'the session was reset: a heartbeat lease from then on');
 $fleet->ask('signal reset KILL');
-$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'reset_0'});
+poll_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'reset_0'}, 'killed, it ends');
 is(sql(q{SELECT lease, verdict FROM sync_guard.running_syncs WHERE scope ->> 'sync_type' = 'reset_0'}), 'heartbeat|live',
 	'whose run does not end with the session');
 

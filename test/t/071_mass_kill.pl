@@ -55,15 +55,15 @@ for my $round (1 .. $rounds)
 	$fleet->ask("send round$round\[0::3] SELECT pg_sleep(3600)");
 	$fleet->ask("do round$round\[1::3] BEGIN");
 	$fleet->ask("do round$round\[1::3] UPDATE runs SET processed_items = 5 WHERE sync_type = '{name}'");
-	$node->poll_query_until('postgres', qq{SELECT count(*) = $clients FROM pg_stat_activity
-		WHERE application_name LIKE 'round$round\\_%' AND state = (array['active', 'idle in transaction', 'idle'])[split_part(application_name, '_', 2)::int % 3 + 1]})
-	  or die 'the clients do not stand as they should';
+	poll_until($node, qq{SELECT count(*) = $clients FROM pg_stat_activity
+		WHERE application_name LIKE 'round$round\\_%' AND state = (array['active', 'idle in transaction', 'idle'])[split_part(application_name, '_', 2)::int % 3 + 1]},
+		"round $round: a third of the clients is in a statement, one in a transaction, one idle");
 	is(sql(q{SELECT count(*) FROM sync_guard.running_syncs WHERE lease = 'session' AND verdict = 'live'}), $clients,
 		"round $round: $clients runs are alive, bound to their sessions");
 
 	my $at = $fleet->ask("signal round$round KILL");
 	sql("INSERT INTO kills VALUES ($round, to_timestamp($at))");
-	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM runs WHERE status = 'running')})
+	poll_until($node, q{SELECT NOT EXISTS (SELECT FROM runs WHERE status = 'running')}, "round $round: they are killed, and all runs end")
 	  or diag(sql(q{SELECT string_agg(why, E'\n') FROM sync_guard.stuck_syncs}));
 	is(sql(qq{SELECT j.verdict, j.path, r.status, count(*) FROM runs AS r LEFT JOIN sync_guard.reaped_syncs AS j ON run_key = id::text
 			WHERE round = $round GROUP BY 1, 2, 3}), "session_gone|worker|failed|$clients", "round $round: all are closed by the worker, session_gone");
@@ -75,9 +75,9 @@ is(sql(q{SELECT count(*), count(*) FILTER (WHERE status <> 'failed') FROM runs})
 is(sql('SELECT count(*), count(DISTINCT run_key) FROM sync_guard.reaped_syncs'), $rounds * $clients . '|' . $rounds * $clients,
 	'each run was reaped once');
 is(sql('SELECT count(*) FROM sync_guard.leases WHERE ended_at IS NULL'), '0', 'no lease is open');
-is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'round%'}), '0', 'no session is left');
-$node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory});
-is(sql('SELECT refused, requests_open FROM sync_guard.guard_memory'), '0|0', 'every run found room, and no request is open');
+poll_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'round%'}, 'no session is left');
+poll_until($node, q{SELECT requests_open = 0 FROM sync_guard.guard_memory}, 'no request stays open');
+is(sql('SELECT refused FROM sync_guard.guard_memory'), '0', 'every run found room');
 is(sql(q{SELECT count(*) FROM sync_guard.guard_health WHERE severity <> 'info' AND problem <> 'no_schedule'}), '0', 'all is well')
   or diag(sql('SELECT severity, problem, detail FROM sync_guard.guard_health'));
 
@@ -114,10 +114,10 @@ for my $owner (1 .. $owners)
 }
 is(sql(q{SELECT count(*) FROM sync_guard.running_syncs WHERE lease = 'session'}), $owners * $each, "$owners owners: " . $owners * $each . ' runs are alive');
 $fleet->ask('signal owned KILL');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM sync_guard.live_runs()}), "$owners owners: all runs are closed");
+poll_until($node, q{SELECT count(*) = 0 FROM sync_guard.live_runs()}, "$owners owners: all runs are closed");
 is(sql(q{SELECT verdict, path, count(*), count(DISTINCT relation_name) FROM sync_guard.reaped_syncs WHERE relation_name LIKE '%runs\_of\_%' GROUP BY 1, 2}),
 	"session_gone|worker|" . $owners * $each . "|$owners", "$owners owners: by the worker of each");
-ok($node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory}), "$owners owners: no request stays open");
+poll_until($node, q{SELECT requests_open = 0 FROM sync_guard.guard_memory}, "$owners owners: no request stays open");
 diag(sprintf('%d owners at once; workers in all: asked for %s times, started %s, no slot %s times', $owners,
 		split /\|/, sql('SELECT workers_requested, workers_started, workers_refused FROM sync_guard.guard_memory')));
 

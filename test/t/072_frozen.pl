@@ -39,8 +39,8 @@ sub verdict_of
 sub until_verdict
 {
 	my ($name, $verdict) = @_;
-	$node->poll_query_until('postgres', "SELECT verdict = '$verdict' FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' = '${name}_0'")
-	  or diag("$name does not become $verdict: " . verdict_of($name));
+	poll_until($node, "SELECT verdict = '$verdict' FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' = '${name}_0'", "$name becomes $verdict")
+	  or diag(verdict_of($name));
 	return;
 }
 
@@ -59,7 +59,8 @@ sub answer { return join(' ', keys %{ $fleet->counts($_[0]) }); }
 
 # ---- heartbeat leases ---------------------------------------------------------------------------------------------------------
 # One is found by whoever reads, one by the reaping, one by its own heartbeat.
-start_client($_, "ttl => '2 seconds'") for qw(read reaped awake);
+start_client($_, "ttl => '2 seconds'") for qw(read reaped);
+start_client('awake', "ttl => '1 minute'");
 $fleet->ask("keep awake 0.2 SELECT sync_guard.heartbeat({token})");
 $fleet->ask("signal $_ STOP") for qw(read reaped);
 until_verdict('read', 'heartbeat_lost');
@@ -99,7 +100,9 @@ $fleet->ask('signal revived STOP');
 until_verdict('revived', 'heartbeat_lost');
 $fleet->ask('signal revived CONT');
 is(answer('do revived SELECT sync_guard.heartbeat({token})'), 't', 'lapsed and not reaped: a heartbeat says true');
-is(verdict_of('revived'), 'live|', 'and the run is alive again');
+$fleet->ask('keep revived 0.1 SELECT sync_guard.heartbeat({token})');
+until_verdict('revived', 'live');
+is(answer('hush revived'), 't', 'and is alive as long as it beats');
 is(answer("do revived SELECT sync_guard.finish_sync({token}, 'completed')"), '', 'it finishes');
 
 # A bound lease with a ttl: the session is there, the client is not.
@@ -114,8 +117,8 @@ is(answer('do bound SELECT sync_guard.heartbeat({token})'), 'f', 'thawed, it is 
 # Without one it is alive as long as its session is, up to max_silence.
 start_client('patient', "bind_session => true");
 $fleet->ask('signal patient STOP');
-sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "patient_0"}', max_silence => '2 seconds')});
 is(verdict_of('patient'), 'live|', 'bound, without a ttl: alive while its session is');
+sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "patient_0"}', max_silence => '2 seconds')});
 until_verdict('patient', 'silent');
 is(verdict_of('patient'), '|silent', 'until max_silence has passed');
 $fleet->ask('signal patient CONT');
@@ -123,25 +126,31 @@ is(answer("do patient SELECT sync_guard.heartbeat({token})"), 't', 'a sign of li
 $fleet->ask("do patient SELECT sync_guard.finish_sync({token}, 'completed')");
 
 # ---- in a fenced transaction -----------------------------------------------------------------------------------------------------
+# (Each is looked at within its ttl, before the server ends its transaction.)
+my %pid;
 for my $case (
-	[ 'fenced', "ttl => '2 seconds'" ],
-	[ 'fenced_bound', "ttl => '2 seconds', bind_session => true" ])
+	[ 'fenced', "ttl => '10 seconds'" ],
+	[ 'fenced_bound', "ttl => '10 seconds', bind_session => true" ])
 {
 	my ($name, $terms) = @$case;
 	start_client($name, $terms);
 	$fleet->ask("do $name BEGIN");
 	$fleet->ask("do $name INSERT INTO products VALUES ('{name}')");
 	is(answer("do $name SELECT sync_guard.fence({token})"), '', "$name: is in a fenced transaction");
-	is(answer("do $name SELECT current_setting('idle_in_transaction_session_timeout')"), '2s', "$name: which may idle for its ttl");
+	is(answer("do $name SELECT current_setting('idle_in_transaction_session_timeout')"), '10s', "$name: which may idle for its ttl");
 	$fleet->ask("signal $name STOP");
-	my $pid = sql("SELECT pid FROM pg_stat_activity WHERE application_name = '${name}_0'");
+	my $pid = $pid{$name} = sql("SELECT pid FROM pg_stat_activity WHERE application_name = '${name}_0'");
 	is(verdict_of($name), 'fenced|', "$name: frozen, its run is alive, fenced");
 	like(sql("SELECT why FROM sync_guard.running_syncs WHERE scope ->> 'sync_type' = '${name}_0'"), qr/^fenced: .*\b$pid\b/,
 		"$name: and the reason names the process");
 	is(sql(q{SELECT sync_guard.reap_stale_syncs('1 microsecond', even_if_alive => true)}), '0', "$name: nobody can reap it");
 	is(sql("SELECT sync_guard.sync_is_running('${name}_0')"), 't', "$name: it is running");
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or diag("$name: its session is not ended");
-	like(slurp_file($node->logfile), qr/\[$pid\] .*FATAL:  terminating connection due to idle-in-transaction timeout/,
+}
+# (The bound one first, which the worker is to close, and not the reaping.)
+for my $name (qw(fenced_bound fenced))
+{
+	poll_until($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid{$name}", "$name: its session ends");
+	like(slurp_file($node->logfile), qr/\[$pid{$name}\] .*FATAL:  terminating connection due to idle-in-transaction timeout/,
 		"$name: the server ends the transaction");
 	if ($name eq 'fenced')
 	{
@@ -151,7 +160,7 @@ for my $case (
 	}
 	else
 	{
-		$node->poll_query_until('postgres', "SELECT status <> 'running' FROM runs WHERE sync_type = '${name}_0'");
+		poll_until($node, "SELECT status <> 'running' FROM runs WHERE sync_type = '${name}_0'", "$name: its run ends");
 		is(state_of($name), 'failed|session_gone|worker', "$name: and the worker closes it, as its session is gone");
 	}
 }
@@ -164,7 +173,7 @@ for my $name (qw(fenced fenced_bound))
 }
 
 # A fence that ends in time changes nothing for what follows.
-start_client('in_time', "ttl => '2 seconds'");
+start_client('in_time', "ttl => '1 minute'");
 $fleet->ask('do in_time BEGIN');
 $fleet->ask(q{do in_time INSERT INTO products VALUES ('{name}')});
 $fleet->ask('do in_time SELECT sync_guard.fence({token})');

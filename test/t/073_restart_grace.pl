@@ -33,7 +33,7 @@ is(sql('SELECT count(*) FROM sync_guard.alert_log WHERE cleared_at IS NULL'), '0
 
 $node->append_conf('postgresql.conf', 'emag_sync_guard.restart_grace = 0');
 $node->reload;
-$node->poll_query_until('postgres', q{SELECT verdict = 'silent' FROM sync_guard.live_runs()}) or die 'the setting is not seen';
+poll_until($node, q{SELECT verdict = 'silent' FROM sync_guard.live_runs()}, 'without a grace it is silent');
 is(sql('SELECT sync_guard.reap_stale_syncs()'), '1', 'after the grace it is judged by its row again');
 
 $node->stop;

@@ -15,7 +15,7 @@ plan skip_all => fleet_missing() if fleet_missing();
 my ($workers, $lost) = (50, 5);
 
 my $node = guard_node('restart_leases', preload => ['emag_sync_guard'], init => { allows_streaming => 1 }, conf => qq{
-	emag_sync_guard.restart_grace = 5s
+	emag_sync_guard.restart_grace = 30min
 	restart_after_crash = on
 	max_connections = 150
 	hot_standby_feedback = on
@@ -34,16 +34,15 @@ my $generation = 0;
 sub start_workers
 {
 	++$generation;
-	my %started;
-	for my $group ([ "kept$generation", $workers ], [ "lost$generation", $lost ])
+	for my $group ([ "kept$generation", $workers, '1 minute' ], [ "lost$generation", $lost, '3 seconds' ])
 	{
-		my ($name, $count) = @$group;
+		my ($name, $count, $ttl) = @$group;
 		$fleet->ask("open $name $count");
-		$fleet->ask(qq{do $name SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', ttl => '3 seconds',
+		$fleet->ask(qq{do $name SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', ttl => '$ttl',
 			bind_session => '{name}' ~ '[02468]\$')});
+		$fleet->ask("keep $name 0.1 SELECT sync_guard.heartbeat({token})");
 	}
-	$fleet->ask("keep kept$generation 0.1 SELECT sync_guard.heartbeat({token})");
-	is(sql(q{SELECT count(*) FROM sync_guard.running_syncs WHERE verdict = 'live'}), $workers + $lost,
+	poll_until($node, "SELECT count(*) = $workers + $lost FROM sync_guard.running_syncs WHERE verdict = 'live'",
 		"$_[0]: " . ($workers + $lost) . ' workers have live runs');
 	return;
 }
@@ -51,7 +50,17 @@ sub start_workers
 # Kills, while the server is down, those who are not to come back.
 sub lose { return $fleet->ask("signal lost$generation KILL"); }
 
-# The server is there again: follows its runs to the end of the grace.
+# The grace, from now on.
+sub set_grace
+{
+	my ($grace) = @_;
+	sql("ALTER SYSTEM SET emag_sync_guard.restart_grace = '$grace'");
+	$node->reload;
+	poll_until($node, "SELECT current_setting('emag_sync_guard.restart_grace') = '$grace'", "the grace is $grace");
+	return;
+}
+
+# The server is there again: follows its runs to the end of the grace, which is when all that is to be seen within it has been.
 sub check_return
 {
 	my ($what) = @_;
@@ -60,26 +69,23 @@ sub check_return
 	my $beats = "SELECT count(*) = $workers FROM sync_guard.running_syncs WHERE verdict = 'live' AND $kept";
 
 	# One look, of whoever comes first: nothing is dead, and nothing that was not heard of passes for alive.
-	my ($dead, $suspect, $early) = split /\|/, sql(qq{
-		SELECT count(*) FILTER (WHERE dead), count(*) FILTER (WHERE verdict = 'suspect' AND $gone),
-			   clock_timestamp() < life_began + '5 seconds' FROM sync_guard.live_runs(), sync_guard.guard_memory GROUP BY 3});
-	is($early, 't', "$what: within the grace");
-	is("$dead|$suspect", "0|$lost", "$what: those who are silent are suspect, and nobody is dead");
+	is(sql("SELECT count(*) FILTER (WHERE dead), count(*) FILTER (WHERE verdict = 'suspect' AND $gone) FROM sync_guard.live_runs()"), "0|$lost",
+		"$what: those who are silent are suspect, and nobody is dead");
 	is(sql('SELECT sync_guard.reap_stale_syncs()'), '0', "$what: nothing is reaped");
 	like(sql("SELECT DISTINCT why FROM sync_guard.running_syncs WHERE $gone LIMIT 1"),
-		qr/^suspect: no sign of life since the server started .* ago, grace 5 s$/, "$what: the reason says since when");
+		qr/^suspect: no sign of life since the server started .* ago, grace 30 min$/, "$what: the reason says since when");
 	is(sql(qq{SELECT bool_and(sync_guard.sync_is_running(sync_type)) FROM runs WHERE status = 'running'}), 't', "$what: all count as running");
-	$node->poll_query_until('postgres', $beats) or diag("$what: the workers do not come back");
-	is(sql('SELECT clock_timestamp() < life_began + $$5 seconds$$ FROM sync_guard.guard_memory'), 't', "$what: the others are back within the grace");
+	poll_until($node, $beats, "$what: the others are back within the grace");
 
-	$node->poll_query_until('postgres', "SELECT count(*) = $lost FROM sync_guard.stuck_syncs WHERE verdict = 'server_restarted' AND $gone")
+	set_grace('5s');
+	poll_until($node, "SELECT count(*) = $lost FROM sync_guard.stuck_syncs WHERE verdict = 'server_restarted' AND $gone", "$what: the grace ends, and who is not back is dead")
 	  or diag(sql("SELECT verdict, why FROM sync_guard.live_runs() WHERE $gone"));
-	is(sql('SELECT clock_timestamp() > life_began + $$5 seconds$$ FROM sync_guard.guard_memory'), 't', "$what: the grace is over");
+	is(sql('SELECT clock_timestamp() > life_began + $$5 seconds$$ FROM sync_guard.guard_memory'), 't', "$what: when it is over, not before");
 	is(sql('SELECT sync_guard.reap_stale_syncs()'), $lost, "$what: those who have not come back are reaped");
 	is(sql("SELECT verdict, path, count(*) FROM sync_guard.reaped_syncs WHERE $gone GROUP BY 1, 2"), "server_restarted|call|$lost",
 		"$what: server_restarted");
 	is(sql("SELECT count(*) FROM sync_guard.reaped_syncs WHERE $kept"), '0', "$what: none that came back is");
-	is(sql($beats), 't', "$what: they are alive");
+	poll_until($node, $beats, "$what: they are alive");
 	my $answers = $fleet->counts("hush kept$generation");
 	my ($true, $broken, $again) = map { delete $answers->{$_} // 0 } qw(t broken reconnected);
 	is(join(' ', %$answers), '', "$what: no heartbeat was refused");
@@ -88,6 +94,7 @@ sub check_return
 	is_deeply($fleet->counts("do kept$generation SELECT sync_guard.finish_sync({token}, 'completed')"), { '' => $workers }, "$what: they finish");
 	is($fleet->ask("close kept$generation"), $workers, "$what: and go");
 	is(sql(q{SELECT count(*) FROM runs WHERE status = 'running'}), '0', "$what: no run is left");
+	set_grace('30min');
 	return;
 }
 
@@ -107,7 +114,7 @@ my $life = sql('SELECT life_began FROM sync_guard.guard_memory');
 my $victim = sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'kept2_0'});
 kill 'KILL', $victim;
 lose();
-$node->poll_query_until('postgres', "SELECT life_began > '$life' FROM sync_guard.guard_memory") or die 'the server does not come back';
+poll_until($node, "SELECT life_began > '$life' FROM sync_guard.guard_memory", 'the server comes back') or die;
 check_return('crash');
 
 # ---- an orderly stop ---------------------------------------------------------------------------------------------------------------

@@ -118,14 +118,14 @@ sub seen
 # Waits until no connection of the pooler is there.
 sub until_connections_ended
 {
-	$node->poll_query_until('postgres', q{
+	poll_until($node, q{
 		SELECT count(*) = 0 FROM pg_stat_activity
-		WHERE backend_type = 'client backend' AND datname = 'postgres' AND pid <> pg_backend_pid()}) or die 'connections stay';
+		WHERE backend_type = 'client backend' AND datname = 'postgres' AND pid <> pg_backend_pid()}, 'the pooler\'s connections end');
 	return;
 }
 
 # Each way to an end: what it does to the session that the lease is bound to.
-configure_pooler('default_pool_size = 1', 'server_idle_timeout = 1');
+configure_pooler('default_pool_size = 1', 'server_idle_timeout = 5');
 start_pooler();
 my $token = start_bound('closed_by_pooler');
 is(lease_of($token), 'session|', 'a lease that was bound through the pooler is bound to its connection');
@@ -166,7 +166,7 @@ for my $how ('KILL', $at_once, 'SHUTDOWN')
 	$token = start_bound("limit_$how");
 	is(pooled("SELECT sync_guard.heartbeat($token)"), 't', 'a beat through the same connection proves nothing');
 	end_pooler($how);
-	$node->poll_query_until('postgres', "SELECT status <> 'running' FROM runs WHERE sync_type = 'limit_$how'");
+	poll_until($node, "SELECT status <> 'running' FROM runs WHERE sync_type = 'limit_$how'", "$how: the run ends");
 	is(seen($token), 'reaped|t|session_gone', "$how ends PgBouncer and its connections without a word: a lease that is still bound dies with it");
 	start_pooler();
 	is(pooled("SELECT sync_guard.heartbeat($token)"), 'f', 'which its worker learns at its next beat');

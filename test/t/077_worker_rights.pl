@@ -181,8 +181,9 @@ sub runs_whose_session_dies
 
 sub until_closed
 {
-	my ($table, $count) = @_;
-	return $node->poll_query_until('postgres', "SELECT count(*) = $count FROM $table WHERE status = 'failed'");
+	my ($table, $count, $what) = @_;
+	poll_until($node, "SELECT count(*) = $count FROM $table WHERE status = 'failed'", $what);
+	return;
 }
 
 # What was planted and came to run since: { "place, user" => times }; and what it got.
@@ -215,7 +216,7 @@ sub nothing_gained
 my @in_triggers = ('before row', 'after row', 'before statement', 'after statement', 'check', 'generated column', 'index');
 
 my $log = runs_whose_session_dies('worker_role', map { [ "thief.$_", 'plain' ] } qw(triggers deferred casts));
-ok(until_closed("thief.$_", 1), "the run in thief.$_ is closed") for qw(triggers deferred casts);
+until_closed("thief.$_", 1, "the run in thief.$_ is closed") for qw(triggers deferred casts);
 is(sql(q{SELECT DISTINCT verdict, path, role FROM sync_guard.reaped_syncs}), 'session_gone|worker|thief', 'by the worker, in the owner\'s name');
 nothing_gained('a stranger\'s session', $log, @in_triggers, 'deferred', 'cast');
 
@@ -224,10 +225,10 @@ $log = runs_whose_session_dies('worker_role',
 	(map { [ 'thief.triggers', $_ ] } 'first', 'refused', 'last'),
 	(map { [ 'thief.deferred', $_ ] } 'first', 'refused at commit', 'last'),
 	[ 'thief.casts', 'last' ], [ 'zz_honest', 'products' ]);
-ok(until_closed('thief.triggers', 3), 'where the owner\'s trigger raises for one run, the others are closed');
-ok(until_closed('thief.deferred', 3), 'and where a deferred trigger raises at the commit');
-ok(until_closed('thief.casts', 2), 'the next table too');
-ok(until_closed('zz_honest', 1), 'and what belongs to somebody else');
+until_closed('thief.triggers', 3, 'where the owner\'s trigger raises for one run, the others are closed');
+until_closed('thief.deferred', 3, 'and where a deferred trigger raises at the commit');
+until_closed('thief.casts', 2, 'the next table too');
+until_closed('zz_honest', 1, 'and what belongs to somebody else');
 is(sql(q{SELECT status FROM thief.triggers WHERE sync_type = 'refused' UNION ALL SELECT status FROM thief.deferred WHERE sync_type = 'refused at commit'}),
 	"running\nrunning", 'the two that their owner refuses stay');
 is(sql_as('worker_role', q{SELECT sync_guard.sync_is_running('refused', 'thief.triggers'), sync_guard.sync_is_running('refused at commit', 'thief.deferred')}), 'f|f',
@@ -242,20 +243,20 @@ sql(q{
 
 # The superuser's own session, and an owner who may not log in.
 $log = runs_whose_session_dies($superuser, map { [ "thief.$_", 'of the superuser' ] } qw(triggers deferred casts));
-ok(until_closed("thief.$_", $_ eq 'casts' ? 3 : 5), "a superuser\'s run in thief.$_ is closed") for qw(triggers deferred casts);
+until_closed("thief.$_", $_ eq 'casts' ? 3 : 5, "a superuser\'s run in thief.$_ is closed") for qw(triggers deferred casts);
 nothing_gained('a superuser\'s session', $log, @in_triggers, 'deferred', 'cast');
 sql('ALTER ROLE thief NOLOGIN CONNECTION LIMIT 0');
 $log = runs_whose_session_dies('worker_role', map { [ "thief.$_", 'nologin' ] } qw(triggers deferred casts));
-ok(until_closed("thief.$_", $_ eq 'casts' ? 4 : 6), "an owner who may not log in: the run in thief.$_ is closed") for qw(triggers deferred casts);
+until_closed("thief.$_", $_ eq 'casts' ? 4 : 6, "an owner who may not log in: the run in thief.$_ is closed") for qw(triggers deferred casts);
 nothing_gained('an owner who may not log in', $log, @in_triggers, 'deferred', 'cast');
 sql('ALTER ROLE thief LOGIN CONNECTION LIMIT -1');
 
 # ---- a reaping that deferred triggers forbid is handed on --------------------------------------------------------------------
 sql_as('worker_role', qq{SELECT sync_guard.start_sync('thief.deferred', '{"id": @{[ ++$next ]}, "sync_type": "handed on"}', ttl => '100 ms')});
-$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE scope ->> 'sync_type' = 'handed on'});
+poll_until($node, q{SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE scope ->> 'sync_type' = 'handed on'}, 'one run more lapses');
 $log = -s $node->logfile;
 is(sql_as('worker_role', q{SELECT sync_guard.reap_stale_syncs()}), '0', 'a stranger may not fire deferred triggers as their owner');
-ok(until_closed('thief.deferred', 7), 'and the worker closes the run');
+until_closed('thief.deferred', 7, 'and the worker closes the run');
 is(sql(q{SELECT verdict, path, role FROM sync_guard.reaped_syncs WHERE relation_name = 'thief.deferred' ORDER BY reaping DESC LIMIT 1}), 'heartbeat_lost|worker|thief',
 	'by its own evidence, in the owner\'s name');
 nothing_gained('handed on', $log, 'deferred');

@@ -38,7 +38,7 @@ sub death_of
 {
 	my ($fleet_name) = @_;
 	$fleet->ask("signal $fleet_name KILL");
-	$node->poll_query_until('postgres', "SELECT status <> 'running' FROM runs WHERE sync_type = '${fleet_name}_0'");
+	poll_until($node, "SELECT status <> 'running' FROM runs WHERE sync_type = '${fleet_name}_0'", "$fleet_name: killed, its run ends");
 	return sql(qq{
 		SELECT status, j.verdict, j.path FROM runs LEFT JOIN sync_guard.reaped_syncs AS j ON run_key = id::text
 		WHERE sync_type = '${fleet_name}_0'});
@@ -89,6 +89,7 @@ sql(q{
 	ALTER DATABASE postgres SET default_transaction_read_only = on;
 	ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'});
 $node->reload;
+poll_until($node, q{SELECT current_setting('emag_sync_guard.enabled') = 'off'}, 'the guard is off');
 $fleet->ask('open many 6');
 $fleet->ask("do many $_") for 'SET default_transaction_read_only = off', q{SET default_transaction_isolation = 'read committed'},
 	'SET emag_sync_guard.enabled = on';
@@ -96,18 +97,18 @@ $fleet->ask(q{do many SELECT count(s.token) FROM generate_series(1, 200) AS i,
 	LATERAL sync_guard.start_sync('runs', jsonb_build_object('sync_type', '{name}', 'processed_items', i), bind_session => true) AS s});
 is(sql(q{SELECT count(*) FROM sync_guard.tracked_runs WHERE lease = 'session'}), '1200', 'more are bound than one pass closes');
 $fleet->ask('signal many KILL');
-$node->poll_query_until('postgres', q{SELECT count(*) = 1200 FROM sync_guard.tracked_runs WHERE session_ended IS NOT NULL})
+poll_until($node, q{SELECT count(*) = 1200 FROM sync_guard.tracked_runs WHERE session_ended IS NOT NULL}, 'killed: their sessions have ended')
   or diag(sql('TABLE sync_guard.guard_memory'));
-$node->poll_query_until('postgres', q{SELECT requests_open = 0 FROM sync_guard.guard_memory});
+poll_until($node, q{SELECT requests_open = 0 FROM sync_guard.guard_memory}, 'what they asked the worker for is done with');
 is(sql(q{SELECT count(*) FROM runs WHERE status = 'running'}), '1200', 'while the guard is off nothing is closed');
 $node->safe_psql('postgres', 'SET default_transaction_read_only = off; ALTER SYSTEM RESET emag_sync_guard.enabled');
 $node->reload;
-$node->poll_query_until('postgres', q{SELECT current_setting('emag_sync_guard.enabled') = 'on'});
+poll_until($node, q{SELECT current_setting('emag_sync_guard.enabled') = 'on'}, 'it is on again');
 $fleet->ask('open last 1');
 $fleet->ask('do last SET default_transaction_read_only = off');
 $fleet->ask("do last $start");
 $fleet->ask('signal last KILL');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}), 'then all of them are, at the next death');
+poll_until($node, q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}, 'then all of them are, at the next death');
 is(sql(q{SELECT count(*), string_agg(DISTINCT verdict || ' ' || path, ', ') FROM sync_guard.reaped_syncs WHERE scope ->> 'sync_type' ~ '^(many|last)'}),
 	'1201|session_gone worker', 'by the worker');
 

@@ -29,6 +29,11 @@ sub health
 	return $node->safe_psql('postgres', "SELECT severity, detail FROM sync_guard.guard_health WHERE problem = '$problem'");
 }
 
+# Whether the runs of a group are seen as this: name, verdict, progress.
+my $seen = q{
+	SELECT string_agg(concat_ws(' ', scope ->> 'sync_type', verdict, done, total), ', ' ORDER BY scope ->> 'sync_type') = '%2$s'
+	FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' ^@ '%1$s'};
+
 sub answer { my ($fleet, $command) = @_; return join(' ', keys %{ $fleet->counts($command) }); }
 
 # ---- no slot for a worker, pg_cron's sweep instead -------------------------------------------------------------------------------
@@ -40,7 +45,8 @@ $cron->safe_psql('postgres', q{SELECT sync_guard.schedule_reaping()});
 $cron_fleet->ask('open dead 5');
 $cron_fleet->ask("do dead $start");
 $cron_fleet->ask('signal dead KILL');
-ok($cron->poll_query_until('postgres', 'SELECT count(*) = 0 FROM sync_guard.running_syncs'), 'no slot for the worker: readers are right all the same');
+poll_until($cron, 'SELECT count(*) = 0 FROM sync_guard.running_syncs', 'no slot for the worker: readers are right all the same');
+poll_until($cron, 'SELECT workers_refused > 0 FROM sync_guard.guard_memory', 'the worker was asked for in vain');
 like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background worker was free, [1-9]\d* times: runs of dead sessions were left to the next reaping$/,
 	'and guard_health says so');
 
@@ -52,11 +58,11 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	$fleet->ask("do dead $start");
 	is(health($node, 'workers_refused'), '', 'no workers: no matter, as long as none is asked for');
 	$fleet->ask('signal dead KILL');
-	$node->poll_query_until('postgres', q{SELECT count(*) = 4 FROM sync_guard.stuck_syncs WHERE verdict = 'session_gone'});
-	is($sql->(q{SELECT string_agg(DISTINCT verdict, ' '), count(*) FROM sync_guard.live_runs()}), 'session_gone|4', 'killed: dead for every reader at once');
+	poll_until($node, q{SELECT count(*) = 4 FROM sync_guard.stuck_syncs WHERE verdict = 'session_gone'}, 'killed: dead for every reader');
+	is($sql->(q{SELECT string_agg(DISTINCT verdict, ' '), count(*) FROM sync_guard.live_runs()}), 'session_gone|4', 'no run is alive');
 	is($sql->(q{SELECT count(*) FROM runs WHERE status = 'running'}), '4', 'although nobody has closed them');
 	is($sql->(q{SELECT sync_guard.sync_is_running()}), 'f', 'none is running');
-	is($sql->(q{SELECT workers_started, workers_refused > 0, requests_open FROM sync_guard.guard_memory}), '0|t|1', 'the worker was asked for in vain');
+	poll_until($node, q{SELECT workers_started = 0 AND workers_refused > 0 AND requests_open = 1 FROM sync_guard.guard_memory}, 'the worker was asked for in vain');
 	like(health($node, 'workers_refused'), qr/^warning\|/, 'guard_health says so');
 	my $log = () = slurp_file($node->logfile) =~ /WARNING/g;
 	cmp_ok($log, '<=', 1, 'the log is not flooded');
@@ -92,11 +98,11 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	is($sql->(q{SELECT bind_session, ttl FROM sync_guard.leases WHERE relation = 'runs'::regclass AND run_key = (SELECT id::text FROM runs WHERE sync_type = 'bound')}), 'f|00:01:00',
 		'it has a heartbeat lease of 60 s');
 	$fleet->ask('open late 2');
-	$fleet->ask(q{do late SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', ttl => '2 seconds')});
+	$fleet->ask(q{do late SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}',
+		ttl => CASE '{name}' WHEN 'late_0' THEN interval '8 seconds' ELSE '2 seconds' END)});
 	$fleet->ask('keep late[0] 0.05 SELECT sync_guard.heartbeat({token}, 4, 5)');
-	$node->poll_query_until('postgres', q{SELECT dead FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' = 'late_1'});
-	is($sql->(q{SELECT scope ->> 'sync_type', verdict, done, total FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' LIKE 'late%' ORDER BY 1}),
-		"late_0|live|4|5\nlate_1|heartbeat_lost|0|", 'who beats is alive, with its progress; who does not is dead after its ttl');
+	poll_until($node, sprintf($seen, 'late', 'late_0 live 4 5, late_1 heartbeat_lost 0'),
+		'who beats is alive, with its progress; who does not is dead after its ttl');
 	is(join(' ', keys %{ $fleet->counts('hush late[0]') }), 't', 'none of its heartbeats was refused');
 	is($sql->(q{SELECT sync_guard.reap_stale_syncs()}), '1', 'the other is reaped');
 	is($sql->(q{SELECT verdict, path FROM sync_guard.reaped_syncs}), 'heartbeat_lost|call', 'heartbeat_lost');
@@ -111,7 +117,7 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	is($sql->(q{SELECT lease, verdict FROM sync_guard.running_syncs}), 'session|live', 'runs have ended: there is room for a bound lease');
 	is($sql->(q{SELECT count(*) FROM sync_guard.tracked_runs}), '1', 'which is the only one in memory');
 	$fleet->ask('signal room KILL');
-	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM runs WHERE status = 'running'});
+	poll_until($node, q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}, 'killed, its run ends');
 	is($sql->(q{SELECT verdict, path FROM sync_guard.reaped_syncs ORDER BY reaping DESC LIMIT 1}), 'session_gone|worker', 'and the worker closes it');
 	$fleet->end;
 	$node->stop;
@@ -129,13 +135,13 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	unlike($told, qr/WARNING/, 'with nothing else');
 
 	$fleet->ask('open bare 3');
-	$fleet->ask(q{do bare SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', ttl => '3 seconds', bind_session => true)});
-	is($sql->(q{SELECT string_agg(DISTINCT lease, ' '), count(*) FROM sync_guard.running_syncs WHERE scope ->> 'sync_type' LIKE 'bare%'}), 'heartbeat|3', 'heartbeat leases');
+	$fleet->ask(q{do bare SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}',
+		ttl => CASE '{name}' WHEN 'bare_0' THEN interval '8 seconds' ELSE '3 seconds' END, bind_session => true)});
+	is($sql->(q{SELECT string_agg(DISTINCT lease, ' '), count(*) FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' LIKE 'bare%'}), 'heartbeat|3', 'heartbeat leases');
 	$fleet->ask('keep bare[0] 0.02 SELECT sync_guard.heartbeat({token}, 4, 5)');
 	$fleet->ask('signal bare[2:3] KILL');
-	$node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM sync_guard.stuck_syncs});
-	is($sql->(q{SELECT scope ->> 'sync_type', verdict, done, total FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' LIKE 'bare%' ORDER BY 1}),
-		"bare_0|live|4|5\nbare_1|heartbeat_lost|0|\nbare_2|heartbeat_lost|0|", 'who beats is alive, who does not, killed or not, is dead after its ttl');
+	poll_until($node, sprintf($seen, 'bare', 'bare_0 live 4 5, bare_1 heartbeat_lost 0, bare_2 heartbeat_lost 0'),
+		'who beats is alive, who does not, killed or not, is dead after its ttl');
 	my $beats = $fleet->counts('hush bare[0]');
 	is(join(' ', keys %$beats), 't', 'none of its heartbeats was refused');
 	my $written = $sql->(q{SELECT pg_stat_force_next_flush(); SELECT sum(n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'leases'}) =~ s/^\n//r;
@@ -163,7 +169,7 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 }
 
 # ---- pg_cron has come round ------------------------------------------------------------------------------------------------------
-$cron->poll_query_until('postgres', q{SELECT count(*) = 0 FROM runs WHERE status = 'running'});
+poll_until($cron, q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}, 'no run is left');
 is($cron->safe_psql('postgres', q{SELECT verdict, path, count(*) FROM sync_guard.reaped_syncs GROUP BY 1, 2}), 'session_gone|pg_cron|5',
 	'pg_cron\'s sweep has closed what no worker could, session_gone');
 is($cron->safe_psql('postgres', q{SELECT count(*) FROM sync_guard.tracked_runs}), '0', 'nothing is left in memory');

@@ -34,9 +34,7 @@ sub reap { return sql("SELECT sync_guard.reap_stale_syncs('1 microsecond', even_
 sub until_closed
 {
 	my ($key) = @_;
-	$node->poll_query_until('postgres',
-		"SELECT sync_guard.reap_stale_syncs() >= 0 AND status = 'failed' FROM app.emag_sync_logs WHERE id = '$key'")
-	  or die "run $key is not closed";
+	poll_until($node, "SELECT sync_guard.reap_stale_syncs() >= 0 AND status = 'failed' FROM app.emag_sync_logs WHERE id = '$key'", 'its run is closed');
 	return;
 }
 
@@ -106,8 +104,7 @@ subtest 'psql dies' => sub {
 	kill 'KILL', split ' ', qx(pgrep -P $worker->{handle}{KIDS}[0]{PID} psql);
 	is(ended($worker), 1, 'it has stopped');
 	is($worker->{out} =~ s/^started.*\n//r, "stopped: the session has ended\n", 'and says why, in one line');
-	$node->poll_query_until('postgres', "SELECT status = 'failed' FROM app.emag_sync_logs WHERE id = '$worker->{key}'")
-	  or die 'it is not closed';
+	poll_until($node, "SELECT status = 'failed' FROM app.emag_sync_logs WHERE id = '$worker->{key}'", 'its run ends');
 	is(verdict($worker->{key}), 'session_gone', 'its run is closed without a reaping');
 };
 
@@ -140,17 +137,18 @@ subtest celery => sub {
 		return substr($log, $before) =~ /started (\S+)/ ? $1 : die "the task did not start: $log";
 	};
 	my $until_status = sub {
-		my ($key, $status) = @_;
-		return $node->poll_query_until('postgres', "SELECT status = '$status' FROM app.emag_sync_logs WHERE id = '$key'");
+		my ($key, $status, $what) = @_;
+		poll_until($node, "SELECT status = '$status' FROM app.emag_sync_logs WHERE id = '$key'", $what);
+		return;
 	};
 	my $processes = sub { my $worker = $celery->{KIDS}[0]{PID}; return ($worker, split ' ', qx(pgrep -P $worker)); };
 	my $kill = sub { kill 'KILL', $processes->(); $celery->finish; undef $celery; };
 
 	is($boot->(), 0, 'a worker boots and announces itself');
-	ok($until_status->($start->('1'), 'completed'), 'a normal end');
+	$until_status->($start->('1'), 'completed', 'a normal end');
 
 	my $key = $start->('fail');
-	ok($until_status->($key, 'failed'), 'an exception');
+	$until_status->($key, 'failed', 'an exception');
 	like(row($key), qr/^failed\|ValueError: the shop refused the page\|t\|t$/, 'its row is failed, with the error');
 
 	$key = $start->('60');
@@ -162,7 +160,7 @@ subtest celery => sub {
 	$key = $start->('60');
 	my (undef, @children) = $processes->();
 	kill 'TERM', @children;
-	ok($until_status->($key, 'failed'), 'its process is told to end');
+	$until_status->($key, 'failed', 'its process is told to end');
 	like(row($key), qr/^failed\|SystemExit/, 'its row is failed, with the reason');
 	$kill->();
 

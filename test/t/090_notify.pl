@@ -55,7 +55,7 @@ for my $module (grep { has_module($_) } sort keys %programs)
 }
 END { $_->{run}->signal('KILL') for values %heard; }
 my $listeners = keys %heard;
-ok($node->poll_query_until('postgres', qq{SELECT count(*) = $listeners FROM pg_stat_activity WHERE usename = 'stranger' AND query ~ '^LISTEN' AND state = 'idle'}),
+poll_until($node, qq{SELECT count(*) = $listeners FROM pg_stat_activity WHERE usename = 'stranger' AND query ~ '^LISTEN' AND state = 'idle'},
 	'every role may LISTEN: ' . join(', ', sort keys %heard)) or diag(map { $_->{err} } values %heard);
 
 my %read = map { $_ => 0 } keys %heard;
@@ -131,7 +131,7 @@ my $fleet = LeaseFleet->new($node);
 $fleet->ask('open dying 3');
 $fleet->ask(q{do dying SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', bind_session => true)});
 $fleet->ask('signal dying KILL');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM sync_guard.reaped_syncs WHERE path = 'worker'}), 'three clients are killed');
+poll_until($node, q{SELECT count(*) = 3 FROM sync_guard.reaped_syncs WHERE path = 'worker'}, 'three clients are killed');
 my @deaths = heard('the worker');
 is_deeply([ sort { $a->{key} <=> $b->{key} } @deaths ], [ sort { $a->{key} <=> $b->{key} } journaled(3) ], 'the worker: as in the journal');
 is(join(' ', map { "$_->{path}:$_->{verdict}" } @deaths), join(' ', ('worker:session_gone') x 3), 'the worker: session_gone');
@@ -199,7 +199,7 @@ is(sql(q{SHOW emag_sync_guard.notify_queue_limit}), '0.5', 'half of it is the us
 sql($sweep);
 hears('below the limit', 'call');
 $other->query_safe('COMMIT');
-$node->poll_query_until('postgres', 'SELECT pg_notification_queue_usage() = 0') or die 'the queue stays in use';
+poll_until($node, 'SELECT pg_notification_queue_usage() = 0', 'who has not read has gone: the queue is empty');
 # What a transaction is about to send itself counts too.
 start_run($node, 'runs', $_, '2 hours') for 1 .. 3;
 is(sql("SET emag_sync_guard.notify_queue_limit = 0; $sweep"), '3', 'three are reaped');
@@ -275,7 +275,7 @@ is(join(' ', map { "$_->{event}:$_->{rule}:$_->{figure}" } @alerts), 'alert_clea
 # (It takes up to a minute.)
 start_run($node, 'runs', 'products', '2 hours');
 sql('SELECT sync_guard.schedule_reaping()');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM sync_guard.reaped_syncs WHERE path = 'pg_cron'}), 'pg_cron reaps');
+poll_until($node, q{SELECT count(*) = 1 FROM sync_guard.reaped_syncs WHERE path = 'pg_cron'}, 'pg_cron reaps');
 sql('SELECT sync_guard.unschedule_reaping()');
 hears('pg_cron', 'pg_cron');
 is(waiting(), '0', 'nothing waits at the end');

@@ -28,7 +28,7 @@ sub timed
 sub wait_past
 {
 	my ($timed, $seconds) = @_;
-	$node->poll_query_until('postgres', "SELECT extract(epoch FROM clock_timestamp()) > $timed->[2] + $seconds") or die 'the clock stands';
+	poll_until($node, "SELECT extract(epoch FROM clock_timestamp()) > $timed->[2] + $seconds", "$seconds s have passed");
 	return;
 }
 

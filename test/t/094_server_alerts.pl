@@ -99,7 +99,7 @@ sql('DELETE FROM runs');
 
 # ---- mass_death ----------------------------------------------------------------------------------------------------------------------
 sql(q{SELECT count(sync_guard.start_sync('runs', '{"sync_type": "orders"}', ttl => '1 second')) FROM generate_series(1, 12)});
-ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE rule = 'mass_death')}), 'twelve leases lapse together');
+poll_until($node, q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE rule = 'mass_death')}, 'twelve leases lapse together');
 sweep() for 1 .. 2;
 is(sql(q{SELECT severity || ' ' || figure || ' ' || recorded FROM sync_guard.alerts WHERE rule = 'mass_death'}), 'critical 12 true', 'which is told with their number');
 is(recorded('mass_death'), '1 0', 'once');
@@ -112,7 +112,7 @@ is(recorded('mass_death'), '1 1', 'past the window it clears');
 sql(q{SELECT sync_guard.set_alert_rule(NULL, 'reaping_overdue', raise_above => '1 second')});
 $node->psql('postgres', q{SELECT sync_guard.start_sync('runs', '{"sync_type": "orders"}', bind_session => true);
 						  SELECT pg_terminate_backend(pg_backend_pid())});
-ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE subject = 'worker')}), 'no worker comes for a dead session');
+poll_until($node, q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE subject = 'worker')}, 'no worker comes for a dead session');
 is(alerts('reaping_overdue'), 'worker critical unseen', 'which is a path that is late');
 sweep() for 1 .. 2;
 is(alerts('reaping_overdue'), 'worker critical recorded', 'a sweep records it');

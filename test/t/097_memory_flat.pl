@@ -2,9 +2,11 @@
 # APIs ask, views, guard_table again, errors in subtransactions.
 #
 # Measured are the memory contexts of the backend and its anonymous memory (malloc's, std's; not the shared one), between
-# statements, and within one transaction and one statement too. After a warm-up both may grow by kilobytes, whatever the
-# number of turns: a block that is begun, an entry of a catalog cache that was evicted and is read anew. A leak of a few
-# bytes a call is far beyond that. EMAG_SYNC_GUARD_MEMORY=full takes the full numbers, which else are a tenth or less.
+# statements; contexts alone also within one transaction, and one statement. After a warm-up both may grow by the limits below,
+# whatever the number of turns: a block that is begun, an entry of a catalog cache that was evicted and is read anew. So a
+# leak is seen where it is larger than the limit divided by the turns, which is printed: in contexts a few bytes a call of a
+# trigger and a heartbeat, half a kilobyte a reaping, a question and an error, kilobytes a page and a guard_table. With
+# EMAG_SYNC_GUARD_MEMORY=full it is a tenth of that and less: these are the full numbers, which else are a tenth or less.
 use strict;
 use warnings;
 
@@ -169,7 +171,8 @@ for my $case (@cases)
 	my $many = $turns * $times;
 	cmp_ok($contexts, '<=', $allowed_contexts, "$many $title: contexts stay as they are");
 	cmp_ok($anonymous, '<=', $allowed_anonymous, "$many $title: the process stays as it is");
-	note(sprintf('%d %s: contexts grew by %d bytes, anonymous memory by %d', $many, $title, $contexts, $anonymous));
+	note(sprintf('%d %s: contexts grew by %d bytes, anonymous memory by %d; what leaks more than %.1f and %.1f bytes each is seen',
+			$many, $title, $contexts, $anonymous, $allowed_contexts / $many, $allowed_anonymous / $many));
 }
 
 # Before the transaction ends nothing has piled up either.

@@ -47,7 +47,7 @@ is(sql($new, q{SELECT count(*) FROM runs WHERE status = 'running'}), '11', 'all 
 my $bound = $new->background_psql('postgres', on_error_stop => 1);
 my ($bound_key) = split /\|/, $bound->query_safe(q{SELECT key FROM sync_guard.start_sync('runs', '{"sync_type": "bound here"}', bind_session => true)});
 kill 'KILL', $bound->{run}->{KIDS}[0]{PID};
-ok($new->poll_query_until('postgres', "SELECT status = 'failed' FROM runs WHERE id = $bound_key"), 'a session that dies on the new primary is missed');
+poll_until($new, "SELECT status = 'failed' FROM runs WHERE id = $bound_key", 'a session that dies on the new primary is missed');
 is(sql($new, "SELECT verdict || ' ' || path FROM sync_guard.reaped_syncs WHERE run_key = '$bound_key'"), 'session_gone worker', 'by the background worker');
 
 # The old primary comes back.

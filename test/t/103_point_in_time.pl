@@ -54,7 +54,7 @@ my $recovered = PostgreSQL::Test::Cluster->new('recovered');
 $recovered->init_from_backup($node, 'base', has_restoring => 1, standby => 0);
 $recovered->append_conf('postgresql.conf', "recovery_target_name = 'the moment'\nrecovery_target_action = 'promote'");
 $recovered->start;
-$recovered->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the recovery does not end';
+poll_until($recovered, 'SELECT NOT pg_is_in_recovery()', 'the recovery ends') or die;
 
 # ---- what there is --------------------------------------------------------------------------------------------------------------
 is(sql($recovered, q{SELECT count(*), count(*) FILTER (WHERE status = 'running') FROM runs}), '6|5', 'the rows are those of the moment');
@@ -68,7 +68,7 @@ cmp_ok(sql($recovered, 'SELECT max(token) FROM sync_guard.leases'), '<', $greate
 is(sql($recovered, qq{SELECT string_agg(run_key || ' ' || verdict, ', ' ORDER BY run_key::int) FROM sync_guard.live_runs() WHERE run_key::int IN ($early_key, $long_key)}),
 	"$early_key suspect, $long_key suspect", 'who had promised to beat within the hour is suspect, which is live, until that is over');
 like(sql($recovered, qq{SELECT why FROM sync_guard.running_syncs WHERE run_key = '$early_key'}), qr/server/, 'and the server\'s start is named as the reason');
-ok($recovered->poll_query_until('postgres', qq{SELECT verdict = 'server_restarted' FROM sync_guard.stuck_syncs WHERE run_key = '$short_key'}),
+poll_until($recovered, qq{SELECT verdict = 'server_restarted' FROM sync_guard.stuck_syncs WHERE run_key = '$short_key'},
 	'who had promised to beat within a second is dead when that is over');
 is(sql($recovered, qq{SELECT verdict FROM sync_guard.stuck_syncs WHERE run_key = '$silent'}), 'silent', 'a run without lease is judged by its row');
 is(sql($recovered, qq{SELECT sync_guard.heartbeat($early_token)}), 't', 'a worker whose run is there goes on');

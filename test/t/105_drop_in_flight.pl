@@ -19,7 +19,7 @@ my $node = guard_node('in_flight', extension => 0, preload => ['emag_sync_guard'
 sub sql { return $node->safe_psql($_[0], $_[1]); }
 
 # No longer than this may anything here wait; what it took is printed.
-my $bound = 30;
+my $bound = 90;
 
 sub takes_no_longer
 {
@@ -111,7 +111,7 @@ sub start_clients
 			IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 		\%client
 	} 1 .. $clients;
-	$node->poll_query_until($database, 'SELECT count(*) > 50 FROM outcomes') or die 'the clients do not work';
+	poll_until($node, 'SELECT count(*) > 50 FROM outcomes', 'the clients work', $database) or die;
 	return @running;
 }
 
@@ -148,10 +148,10 @@ $sessions[6]->query('COMMIT');
 is(takes_no_longer('DROP EXTENSION while clients work', sub { drop_extension('app') }), '', 'it is dropped');
 is(sql('app', q{SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal}), '0', 'no trigger is left');
 my $seen = sql('app', 'SELECT count(*) FROM outcomes');
-$node->poll_query_until('app', "SELECT count(*) > $seen + 200 FROM outcomes") or die 'the clients do not go on';
+poll_until($node, "SELECT count(*) > $seen + 200 FROM outcomes", 'the clients go on', 'app');
 sql('app', q{CREATE EXTENSION emag_sync_guard; SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', exclusive => true)});
 $seen = sql('app', 'SELECT count(*) FROM outcomes');
-$node->poll_query_until('app', "SELECT count(*) > $seen + 100 FROM outcomes") or die 'the clients do not go on';
+poll_until($node, "SELECT count(*) > $seen + 100 FROM outcomes", 'the clients go on with the new one', 'app');
 is(takes_no_longer('DROP EXTENSION again', sub { drop_extension('app') }), '', 'it is dropped again');
 sql('app', 'INSERT INTO stop VALUES (true)');
 $_->{run}->finish for @clients;
@@ -175,8 +175,7 @@ for my $way ([ $drop, 'ROLLBACK', qr/^f$/ ], [ $drop, 'COMMIT', qr/^ERROR:  (3F0
 	my $answer = '';
 	my $asking = IPC::Run::start([ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr('app'), '-c', q{SELECT sync_guard.sync_is_running('nothing', 'runs')} ],
 		'>', \$answer, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sync_guard.%'})
-	  or die 'it does not wait';
+	poll_until($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sync_guard.%'}, "$ddl, $end: somebody waits for it");
 	$dropper->query_safe($end);
 	$asking->finish;
 	like($answer, $expected, "$ddl, $end: who waited for it is told what there is then");
@@ -188,9 +187,9 @@ sql('app', "SET client_min_messages = error; DROP EXTENSION IF EXISTS emag_sync_
 is($sessions[0]->query(q{INSERT INTO runs (sync_type) VALUES ('after') RETURNING sync_type}), 'after', 'a session that had a bound lease works on');
 $_->quit for @sessions[1, 2];
 kill 'KILL', $_->{run}->{KIDS}[0]{PID} for @sessions[3, 4, 5];
-$node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'});
+poll_until($node, q{SELECT count(*) = 3 FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend'}, 'five sessions end');
 sql('app', q{CREATE EXTENSION emag_sync_guard; SELECT sync_guard.guard_table('runs', scope_columns => '{sync_type}', exclusive => true)});
-ok($node->poll_query_until('app', 'SELECT requests_open = 0 FROM sync_guard.guard_memory'), 'workers that they asked for find nothing to do, and no request stays open');
+poll_until($node, 'SELECT requests_open = 0 FROM sync_guard.guard_memory', 'workers that they asked for find nothing to do, and no request stays open', 'app');
 is(sql('app', q{SELECT count(*) FROM sync_guard.leases}), '0', 'of the leases of before nothing is left');
 sql('app', q{SELECT sync_guard.reap_stale_syncs(NULL, 'runs')});
 is(sql('app', q{SELECT count(*) FROM runs AS r WHERE status = 'running' AND sync_type LIKE 'bound%'}), '6', 'runs that had them are judged by their rows alone');
@@ -208,8 +207,8 @@ $_->{run}->finish for @clients;
 is(scalar(grep { $_->{out} =~ /terminating connection due to administrator command/ } @clients), 3, 'its clients are ended');
 make_database('other');
 sql('postgres', 'CREATE EXTENSION emag_sync_guard');
-ok($node->poll_query_until('postgres', 'SELECT requests_open = 0 FROM sync_guard.guard_memory'), 'no request of a worker for it stays open');
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE \'%emag_sync_guard%\''), 'no worker stays');
+poll_until($node, 'SELECT requests_open = 0 FROM sync_guard.guard_memory', 'no request of a worker for it stays open');
+poll_until($node, 'SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE \'%emag_sync_guard%\'', 'no worker stays');
 cmp_ok(sql('postgres', 'SELECT used FROM sync_guard.guard_memory'), '>=', 7, 'its runs are in memory');
 sql('other', 'SELECT sync_guard.reap_stale_syncs()');
 is(sql('postgres', 'SELECT used FROM sync_guard.guard_memory'), '0', 'until a sweep of any other database forgets them');
@@ -233,7 +232,7 @@ is(sql('renamed', "SELECT sync_guard.heartbeat($token), (SELECT verdict FROM syn
 my $bound_one = $node->background_psql('renamed', on_error_stop => 1);
 my ($bound_key) = split /\|/, $bound_one->query_safe(q{SELECT key FROM sync_guard.start_sync('runs', '{"sync_type": "bound"}', bind_session => true)});
 kill 'KILL', $bound_one->{run}->{KIDS}[0]{PID};
-ok($node->poll_query_until('renamed', "SELECT status = 'failed' FROM runs WHERE id = $bound_key"), 'and its workers come');
+poll_until($node, "SELECT status = 'failed' FROM runs WHERE id = $bound_key", 'and its workers come', 'renamed');
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP:|terminated by signal|server process .* exited|XX000/, 'the server\'s log tells of no crash and no internal error');
 $node->stop;

@@ -13,7 +13,7 @@ my $dumps = PostgreSQL::Test::Utils::tempdir;
 
 sub sql { return $node->safe_psql($_[0], $_[1]); }
 
-# Runs it as a client of the server, as this role; returns its standard error.
+# Runs it as a client of the server, as this role; returns its standard error, and how it ended unless well.
 sub client
 {
 	my ($role, @command) = @_;
@@ -21,7 +21,7 @@ sub client
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGUSER} = $role if $role;
 	my ($out, $err) = ('', '');
-	IPC::Run::run(\@command, '>', \$out, '2>', \$err);
+	IPC::Run::run(\@command, '>', \$out, '2>', \$err) or $err .= 'exit status ' . ($? >> 8) . "\n";
 	return $err;
 }
 
@@ -106,12 +106,12 @@ is(sql('copy', q{SELECT role FROM sync_guard.journal WHERE path = 'call' ORDER B
 
 # By one who is no superuser, and owns the database: a superuser creates the extension before, whose data is left out.
 make_empty('copy', 'tenant');
-like(client('tenant', 'pg_restore', '--no-owner', '-d', 'copy', "$dumps/whole"), qr/permission denied to create extension "emag_sync_guard"/, 'by a tenant: he may not create the extension');
+like(client('tenant', 'pg_restore', '--no-owner', '-d', 'copy', "$dumps/whole"), qr/permission denied to create extension "emag_sync_guard".*^exit status 1$/ms, 'by a tenant: he may not create the extension');
 make_empty('copy', 'tenant');
 sql('copy', 'CREATE EXTENSION emag_sync_guard');
 is(client('', 'pg_dump', '-Fc', '-N', 'sync_guard', '-f', "$dumps/without_guard", 'app'), '', 'a dump without the guard\'s schema');
 my $words = client('tenant', 'pg_restore', '--no-owner', '--no-privileges', '-d', 'copy', "$dumps/without_guard");
-like($words, qr/\A[^\n]*must be owner of extension emag_sync_guard\n[^\n]*COMMENT ON EXTENSION[^\n]*\n\s*[^\n]*errors ignored on restore: 1\n\z/,
+like($words, qr/\A[^\n]*must be owner of extension emag_sync_guard\n[^\n]*COMMENT ON EXTENSION[^\n]*\n\s*[^\n]*errors ignored on restore: 1\nexit status 1\n\z/,
 	'the tenant restores that where the extension is: all but its comment');
 is(sql('copy', q{SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 'app.runs'::regclass}), '5', 'the triggers are there');
 is(sql('copy', q{SELECT count(*) FROM sync_guard.settings}), '0', 'the settings are not');
@@ -124,7 +124,7 @@ is(sql('copy', q{SELECT sync_guard.reap_stale_syncs(NULL, 'app.runs')}), '1', 'a
 # ---- single tables ------------------------------------------------------------------------------------------------------------
 # A table alone, into a database that guards one of that name: the triggers come with it, the settings went with the old one.
 make_empty('copy');
-client('', 'pg_restore', '-d', 'copy', "$dumps/whole");
+is(client('', 'pg_restore', '--exit-on-error', '-d', 'copy', "$dumps/whole"), '', 'the whole, restored');
 is(client('', 'pg_dump', '-Fc', '-t', 'app.runs', '-f', "$dumps/table", 'app'), '', 'a dump of one table');
 is(client('', 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', 'copy', "$dumps/table"), '', 'restored over it: without a word');
 is(sql('copy', q{SELECT string_agg(relation_name, ' ') FROM sync_guard.settings}), 'app.parts', 'its settings went with the old table');
@@ -140,7 +140,7 @@ works('copy', 'a table alone');
 # A dump that leaves a guarded table out, but not its settings, which name it.
 is(client('', 'pg_dump', '-Fc', '-T', 'app.parts*', '-f', "$dumps/part", 'app'), '', 'a dump without one of the guarded tables');
 make_empty('copy');
-like(client('', 'pg_restore', '-d', 'copy', "$dumps/part"), qr/COPY failed for table "settings": ERROR:  relation "app\.parts" does not exist/, 'restored: the settings are not');
+like(client('', 'pg_restore', '-d', 'copy', "$dumps/part"), qr/COPY failed for table "settings": ERROR:  relation "app\.parts" does not exist.*^exit status 1$/ms, 'restored: the settings are not');
 is(sql('copy', q{SELECT count(*) FROM sync_guard.settings}), '0', 'of no table');
 is(sql('copy', q{SELECT count(*) FROM app.runs}), '4', 'all else is');
 sql('copy', q{SELECT sync_guard.guard_table('app.runs', scope_columns => '{sync_type}', exclusive => true)});
@@ -148,7 +148,7 @@ works('copy', 'guarded again');
 
 # The rows alone, over a table that was emptied, as pg_restore --data-only --disable-triggers does it.
 make_empty('copy');
-client('', 'pg_restore', '-d', 'copy', "$dumps/whole");
+is(client('', 'pg_restore', '--exit-on-error', '-d', 'copy', "$dumps/whole"), '', 'the whole, restored');
 sql('copy', 'TRUNCATE app.runs');
 is(client('', 'pg_restore', '--exit-on-error', '--data-only', '--disable-triggers', '-n', 'app', '-t', 'runs', '-d', 'copy', "$dumps/whole"), '',
 	'--data-only --disable-triggers: without a word');

@@ -86,13 +86,33 @@ my $zombie = $node->background_psql('postgres', on_error_stop => 0);
 $zombie->query_safe('BEGIN');
 $zombie->{stdin} .= "\\set VERBOSITY sqlstate\nSELECT sync_guard.fence($token);\n\\echo answered\n";
 $zombie->{run}->pump_nb;
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE objsubid = 25860 AND NOT granted}), 'a fence waits for a reaper');
+poll_until($node, q{SELECT count(*) = 1 FROM pg_locks WHERE objsubid = 25860 AND NOT granted}, 'a fence waits for a reaper');
 is($go_on->(), '1', 'which closes the run');
 answers($zombie);
 like($zombie->{stderr}, qr/SY003/, 'and the fence is refused');
 ($zombie->{stdout}, $zombie->{stderr}) = ('', '');
 $zombie->quit;
 is(state_of('reaped while fencing'), 'failed|call|0|0', 'closed once');
+
+# ---- a reaper, and somebody has the lease's row locked -----------------------------------------------------------------------------
+sub end_reason { return sql("SELECT end_reason FROM sync_guard.leases WHERE token = $_[0]"); }
+
+$token = lapsed('locked for a moment');
+my $other = $node->background_psql('postgres', on_error_stop => 1);
+$other->query_safe("BEGIN; SELECT token FROM sync_guard.leases WHERE token = $token FOR UPDATE");
+$go_on = freeze($node, 'reap.leases_ended', $reap);
+$other->query_safe('ROLLBACK');
+is($go_on->(), '1', 'a lease was locked when a reaper came by, and not when its run was closed');
+is(end_reason($token), 'reaped', 'it was reaped, not finished');
+
+$token = lapsed('ended by another');
+$other->query_safe("BEGIN; UPDATE sync_guard.leases SET ended_at = now(), end_reason = 'finished' WHERE token = $token");
+$go_on = freeze($node, 'reap.leases_ended', $reap);
+$other->query_safe("COMMIT; BEGIN; SELECT token FROM sync_guard.leases WHERE token = $token FOR UPDATE");
+is($go_on->(), '1', 'a lease is ended by another one, and locked again: the reaper waits for nobody');
+$other->query_safe('COMMIT');
+$other->quit;
+is(end_reason($token), 'finished', 'as that one said');
 
 # ---- a start between its lease and its memory --------------------------------------------------------------------------------------
 $go_on = freeze($node, 'attach.lease_written', start('starting', q{'1 hour'}));
@@ -120,15 +140,15 @@ is(state_of('two starters') =~ s/start_sync|call/once/r, 'failed,running|once|1|
 
 # ---- the end of a session, and of the worker -----------------------------------------------------------------------------------
 die_bound($node, 'runs', 'session_end.entries_marked:wait', '');
-comes($node, 'session_end.entries_marked');
-is(sql(q{SELECT sync_guard.sync_is_running('runs', 'runs')}), 'f', 'a session has died and has not yet asked for the worker: readers know');
+ok(comes($node, 'session_end.entries_marked'), 'a session has died and has not yet asked for the worker');
+is(sql(q{SELECT sync_guard.sync_is_running('runs', 'runs')}), 'f', 'readers know');
 is(answer($reap), '1', 'a call closes the run');
 let_go($node, 'session_end.entries_marked');
-ok($node->poll_query_until('postgres', q{SELECT requests_open = 0 AND workers_requested = workers_started FROM sync_guard.guard_memory}), 'the worker comes and goes');
+poll_until($node, q{SELECT requests_open = 0 AND workers_requested = workers_started FROM sync_guard.guard_memory}, 'the worker comes and goes');
 is(state_of('runs'), 'failed|call|0|0', 'and there is nothing left for it');
 
 # The worker has looked for the last time and is about to say so; then another session dies.
-sub closed { return $node->poll_query_until('postgres', "SELECT bool_and(status = 'failed') FROM $_[0]"); }
+sub until_closed { my ($table, $what) = @_; return poll_until($node, "SELECT bool_and(status = 'failed') FROM $table", $what); }
 
 foreach my $point ('worker.pass_done', 'worker.gives_back')
 {
@@ -137,16 +157,15 @@ foreach my $point ('worker.pass_done', 'worker.gives_back')
 	sql("CREATE ROLE $table; ALTER TABLE $table OWNER TO $table; SELECT sync_guard.guard_table('$table', time_zone => 'UTC')");
 	fault_for_all($node, "$point:wait");
 	die_bound($node, $table, '', '');
-	comes($node, $point);
+	ok(comes($node, $point), "a session has died, and a worker stands at $point");
 	fault_for_all($node, '');
-	closed($table);
+	until_closed($table, 'which has closed the run');
 	die_bound($node, $table, '', '');
-	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE relation = '$table'::regclass")
-	  if $point eq 'worker.pass_done';
+	poll_until($node, "SELECT count(*) = 1 FROM sync_guard.stuck_syncs WHERE relation = '$table'::regclass", 'another dies') if $point eq 'worker.pass_done';
 	let_go($node, $point) if $point eq 'worker.pass_done';
-	ok(closed($table), "a session dies while a worker stands at $point: its run is closed");
+	until_closed($table, "a session dies while a worker stands at $point: its run is closed");
 	let_go($node, $point) if $point eq 'worker.gives_back';
-	ok($node->poll_query_until('postgres', 'SELECT requests_open = 0 FROM sync_guard.guard_memory'), 'no request stays open');
+	poll_until($node, 'SELECT requests_open = 0 FROM sync_guard.guard_memory', 'no request stays open');
 	is(sql("SELECT count(*), string_agg(DISTINCT path, ' ') FROM sync_guard.journal WHERE relation = '$table'::regclass"), '2|worker', 'each by the worker, once');
 }
 

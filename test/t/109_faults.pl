@@ -19,25 +19,28 @@ my $node = fault_node('faults', conf => qq{
 
 # What asks and sets up is one session: it is faster.
 my $asker;
-my $life = '';    # when this life of the server began
+my $asker_pid;    # of its backend
 
 sub sql { return $asker->query_safe($_[0]); }
 
+# After a crash: until the server has noticed it it takes connections still, and then it ends them, as it does the one we have.
 sub connect_again
 {
 	my ($after_crash) = @_;
-	my $born = '';
-	# Until the server has noticed the crash it takes connections still, and then it ends them.
-	for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+	if ($after_crash)
 	{
-		my $status = $node->psql('postgres', 'SELECT life_began FROM sync_guard.guard_memory', stdout => \$born, stderr => \my $ignored);
-		last if $status == 0 && $born ne $life;
-		select(undef, undef, undef, 0.05);
+		my $gone = 0;
+		for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+		{
+			last if $gone = !kill 0, $asker_pid;
+			select(undef, undef, undef, 0.05);
+		}
+		$gone or die 'the server does not notice the crash';
+		$asker->{run}->kill_kill;
 	}
-	$born ne $life or die 'the server does not come back';
-	$life = $born;
-	$asker->{run}->kill_kill if $after_crash;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
 	$asker = $node->background_psql('postgres', on_error_stop => 1);
+	$asker_pid = $asker->query_safe('SELECT pg_backend_pid()');
 	$asker->query_safe('SET client_min_messages = error');
 	return;
 }
@@ -133,6 +136,10 @@ my @scenarios = (
 	  then => 'failed,running|-|reaped|1' },
 	{ name => 'start_sync over a dead run, whose closing fails', before => $silent, does => $live, bears => 1,
 	  again => q{SELECT sync_guard.reap_stale_syncs(relation => 'runs');}, points => [qw(reap.rows_locked reap.leases_ended)], then => 'failed,running|-|reaped|1' },
+	{ name => 'an INSERT beside a dead run', before => $silent, does => q{INSERT INTO runs (sync_type) VALUES ('{s}');}, points => ['passed_over.noted'],
+	  state => q{SELECT (SELECT string_agg(status, ',') FROM row_of WHERE subject = '{s}'),
+	                    (SELECT count(*) FROM sync_guard.passed_over JOIN row_of USING (relation, run_key) WHERE subject = '{s}')},
+	  then => 'running,running|1' },
 	{ name => 'a bound start', before => '', does => started('bind_session => true'),
 	  points => [qw(session.callbacks_registered session.lease_bound)], then => 'running|-||1' },
 	{ name => 'an INSERT', before => '', does => q{INSERT INTO runs (sync_type) VALUES ('{s}');},
@@ -256,7 +263,7 @@ foreach my $point (map { "session_end.$_" } qw(begins transaction_over entries_m
 my %worker_points = (
 	oom => [qw(worker.begins worker.request_taken worker.connected worker.became_owner worker.is_the_owner worker.pass_begins
 		worker.dead_found worker.table_closed worker.between_tables worker.committing worker.pass_done worker.served)],
-	bad_alloc => [qw(worker.begins worker.request_taken worker.table_closed worker.pass_done)],
+	bad_alloc => [qw(worker.begins worker.request_taken worker.is_the_owner worker.table_closed worker.committing worker.pass_done)],
 	fatal => [qw(worker.request_taken worker.became_owner worker.dead_found worker.table_closed worker.committing worker.pass_done)],
 	crash => [qw(worker.table_closed worker.gives_back)]);
 my $owners = 0;

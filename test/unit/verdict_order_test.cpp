@@ -91,6 +91,7 @@ constexpr Way kWays[] = {
        one.question.older_than = 25 * kMinute;
        one.question.even_if_alive = true;
      }},
+    {10, "passed_over", Verdict::kPassedOver, false, [](Case &one) { one.run.passed_over = kNow - 2 * kSecond; }},
 };
 
 std::vector<int> fitting(const Case &one) {
@@ -129,12 +130,18 @@ struct Pair {
   Way earlier, later;
 };
 
-/// Every pair of rules that can fit together. The sixth needs a ttl, the eighth needs none: see the test below.
+/// Whether two rules can fit one run. The sixth needs a ttl, the eighth needs none; and nothing spares a run that was passed
+/// over: see the tests below.
+bool fit_together(const Way &earlier, const Way &later) {
+  if (earlier.rule == 6 && later.rule == 8) return false;
+  return !(earlier.spared && later.rule == 10);
+}
+
 std::vector<Pair> pairs() {
   std::vector<Pair> all;
   for (const Way &earlier : kWays)
     for (const Way &later : kWays)
-      if (earlier.rule < later.rule && !(earlier.rule == 6 && later.rule == 8)) all.push_back({earlier, later});
+      if (earlier.rule < later.rule && fit_together(earlier, later)) all.push_back({earlier, later});
   return all;
 }
 
@@ -155,8 +162,19 @@ INSTANTIATE_TEST_SUITE_P(RuleOrder, TwoRules, testing::ValuesIn(pairs()), [](con
 });
 
 TEST(RuleOrder, LosesNoPairOfRules) {
-  // 36 pairs of nine rules, less the one that cannot be; the fifth rule stands twice, and has eight partners.
-  EXPECT_EQ(pairs().size(), 36u - 1u + 8u);
+  // 45 pairs of ten rules, less the two that cannot be; the fifth rule stands twice, and has nine partners, once eight.
+  EXPECT_EQ(pairs().size(), 45u - 2u + 8u);
+}
+
+TEST(RuleOrder, NeverSparesARunThatWasPassedOver) {
+  for (const Way &way : kWays) {
+    if (!way.spared) continue;
+    Case one = well();
+    way.apply(one);
+    EXPECT_EQ(fitting(one), std::vector<int>{way.rule}) << way.name;
+    one.run.passed_over = kNow;
+    EXPECT_EQ(fitting(one), std::vector<int>{10}) << way.name;
+  }
 }
 
 TEST(RuleOrder, NeverSeesTheSixthAndTheEighthRuleTogether) {
@@ -175,29 +193,54 @@ TEST(RuleOrder, NeverSeesTheSixthAndTheEighthRuleTogether) {
     }
 }
 
-TEST(RuleOrder, LetsTheFirstRuleDecideWhereAllFit) {
+/// Every rule fits that can together with the fifth to the ninth, but the tenth.
+Case badly_off() {
   Case one = well();
   for (const Way &way : kWays)
-    if (way.rule != 6) way.apply(one);
+    if (way.rule != 6 && way.rule != 10) way.apply(one);
+  return one;
+}
+
+/// What decides, and how what it stands on is taken away.
+struct Step {
+  Verdict decides;
+  void (*take_away)(Case &);
+};
+
+constexpr Step kFence = {Verdict::kFenced, [](Case &c) { c.run.fenced_since.reset(); }};
+constexpr Step kDeaths[] = {
+    {Verdict::kOverdue, [](Case &c) { c.limits.max_age.reset(); }},
+    {Verdict::kSessionGone, [](Case &c) { c.run.lease.session_ended = false; }},
+    {Verdict::kWorkerRestarted, [](Case &c) { c.run.lease.worker_reannounced = false; }},
+    {Verdict::kServerRestarted, [](Case &c) { c.run.server_started = kNow - kDay; }},
+    {Verdict::kStalled, [](Case &c) { c.limits.max_stall.reset(); }},
+    {Verdict::kSilent, [](Case &c) { c.run.last_sign = kNow; }},
+    {Verdict::kOverdue, [](Case &c) { c.question.even_if_alive = false; }},
+};
+constexpr Step kMark = {Verdict::kPassedOver, [](Case &c) { c.run.passed_over.reset(); }};
+
+void take(Case &one, const Step &step) {
+  EXPECT_EQ(judge(one.run, one.limits, one.question).verdict, step.decides);
+  step.take_away(one);
+}
+
+TEST(RuleOrder, LetsTheFirstRuleDecideWhereAllFit) {
+  Case one = badly_off();
   EXPECT_EQ(fitting(one), (std::vector<int>{1, 2, 3, 4, 5, 7, 8, 9}));
   // Taking away what the first rule stands on leaves the decision to the next, down to the run that is well.
-  const Verdict expected[] = {Verdict::kFenced,          Verdict::kOverdue,         Verdict::kSessionGone,
-                              Verdict::kWorkerRestarted, Verdict::kServerRestarted, Verdict::kStalled,
-                              Verdict::kSilent,          Verdict::kOverdue};
-  void (*const take_away[])(Case &) = {
-      [](Case &c) { c.run.fenced_since.reset(); },
-      [](Case &c) { c.limits.max_age.reset(); },
-      [](Case &c) { c.run.lease.session_ended = false; },
-      [](Case &c) { c.run.lease.worker_reannounced = false; },
-      [](Case &c) { c.run.server_started = kNow - kDay; },
-      [](Case &c) { c.limits.max_stall.reset(); },
-      [](Case &c) { c.run.last_sign = kNow; },
-      [](Case &c) { c.question.even_if_alive = false; },
-  };
-  for (std::size_t i = 0; i < std::size(expected); ++i) {
-    EXPECT_EQ(judge(one.run, one.limits, one.question).verdict, expected[i]) << "step " << i;
-    take_away[i](one);
-  }
+  take(one, kFence);
+  for (const Step &step : kDeaths) take(one, step);
+  EXPECT_EQ(judge(one.run, one.limits, one.question).verdict, Verdict::kLive);
+}
+
+TEST(RuleOrder, LetsTheTenthRuleDecideLastAndTheFirstNotAtAll) {
+  Case one = badly_off();
+  one.run.passed_over = kNow;
+  EXPECT_EQ(fitting(one), (std::vector<int>{2, 3, 4, 5, 7, 8, 9, 10}));
+  for (const Step &step : kDeaths) take(one, step);
+  // The fence has been open all the time: it counts again when the run has claimed its scope.
+  take(one, kMark);
+  take(one, kFence);
   EXPECT_EQ(judge(one.run, one.limits, one.question).verdict, Verdict::kLive);
 }
 
@@ -212,6 +255,7 @@ TEST(RuleViews, AreNumberedInTheOrderInWhichTheyAreTried) {
       "time since progress moved against max_stall",
       "last sign of life against max_silence",
       "age since the start against older_than (even_if_alive)",
+      "another run that started in its exclusive scope when it was dead",
   };
   for (int rule = 1; rule <= kRuleCount; ++rule) {
     const RuleView view = view_rule(rule, Evidence{}, Limits{}, kAsked);
@@ -223,9 +267,7 @@ TEST(RuleViews, AreNumberedInTheOrderInWhichTheyAreTried) {
 }
 
 TEST(RuleViews, ShowEveryRulesFiguresWhicheverDecides) {
-  Case one = well();
-  for (const Way &way : kWays)
-    if (way.rule != 6) way.apply(one);
+  Case one = badly_off();
   const auto expect = [&one](int rule, std::optional<Micros> measured, std::optional<Micros> limit) {
     const RuleView view = view_rule(rule, one.run, one.limits, one.question);
     EXPECT_TRUE(view.applies) << rule;
@@ -240,6 +282,8 @@ TEST(RuleViews, ShowEveryRulesFiguresWhicheverDecides) {
   expect(7, 25 * kMinute, 10 * kMinute);
   expect(8, 28 * kMinute, 25 * kMinute);
   expect(9, 30 * kMinute, 25 * kMinute);
+  one.run.passed_over = kNow - kSecond;
+  expect(10, kSecond, std::nullopt);
 }
 
 }  // namespace

@@ -67,6 +67,7 @@ class Dice {
     e.lease.session_ended = one_in(5);
     e.lease.worker_reannounced = one_in(5);
     e.lease.held_as_mass_death = one_in(3);
+    if (one_in(10)) e.passed_over = instant();
     return e;
   }
 
@@ -123,15 +124,16 @@ Judgement expected(const Evidence &e, const Limits &l, const Question &q) {
   const auto uptime = wide_span(q.now, e.server_started);
   const bool nothing_since = e.server_started && (!sign || *sign < *e.server_started);
 
-  if (e.fenced_since) return {Verdict::kFenced, 1, wide_span(q.now, e.fenced_since), std::nullopt};
+  if (e.fenced_since && !e.passed_over) return {Verdict::kFenced, 1, wide_span(q.now, e.fenced_since), std::nullopt};
   if (age && l.max_age && *age > *l.max_age) return {Verdict::kOverdue, 2, age, l.max_age};
   if (e.lease.kind == LeaseKind::kSessionBound && e.lease.session_ended)
     return {Verdict::kSessionGone, 3, silence, std::nullopt};
   if (leased && e.lease.worker_reannounced) return {Verdict::kWorkerRestarted, 4, silence, std::nullopt};
   if (leased && nothing_since) {
     const Micros grace = e.lease.ttl && *e.lease.ttl > e.restart_grace ? *e.lease.ttl : e.restart_grace;
-    if (*uptime <= grace) return {Verdict::kSuspect, 5, uptime, grace};
-    if (sign) return {Verdict::kServerRestarted, 5, uptime, grace};
+    const bool over = *uptime > grace;
+    if (!over && !e.passed_over) return {Verdict::kSuspect, 5, uptime, grace};
+    if (over && sign) return {Verdict::kServerRestarted, 5, uptime, grace};
   }
   std::optional<Micros> ttl;
   if (leased && e.lease.ttl)
@@ -142,9 +144,10 @@ Judgement expected(const Evidence &e, const Limits &l, const Question &q) {
   const std::optional<Micros> limit = q.older_than ? q.older_than : l.max_silence;
   const bool by_row = e.lease.kind == LeaseKind::kNone || (e.lease.kind == LeaseKind::kSessionBound && !e.lease.ttl);
   const bool quiet = by_row && silence && limit && *silence > *limit;
-  const bool waits = quiet && !leased && nothing_since && *uptime <= e.restart_grace;
+  const bool waits = quiet && !leased && !e.passed_over && nothing_since && *uptime <= e.restart_grace;
   if (quiet && !waits) return {Verdict::kSilent, 8, silence, limit};
   if (q.even_if_alive && age && q.older_than && *age > *q.older_than) return {Verdict::kOverdue, 9, age, q.older_than};
+  if (e.passed_over) return {Verdict::kPassedOver, 10, wide_span(q.now, e.passed_over), std::nullopt};
   if (waits) return {Verdict::kSuspect, 8, uptime, e.restart_grace};
   return {Verdict::kLive, 0, silence, ttl ? ttl : limit};
 }
@@ -168,7 +171,8 @@ TEST(AnyEvidence, IsJudgedAsTheRulesSay) {
                                          {Verdict::kStalled, 7},
                                          {Verdict::kSilent, 8},
                                          {Verdict::kSuspect, 8},
-                                         {Verdict::kOverdue, 9}};
+                                         {Verdict::kOverdue, 9},
+                                         {Verdict::kPassedOver, 10}};
   EXPECT_EQ(seen.size(), std::size(all));
   for (const auto &[verdict, rule] : all) EXPECT_GT((seen[{verdict, rule}]), kTurns / 1000) << verdict << ' ' << rule;
 }
@@ -197,7 +201,7 @@ TEST(AnyEvidence, IsJudgedAlikeWhateverTheOriginOfTime) {
     const Judgement before = judge(e, l, q);
     const Micros shift = dice.one_in(2) ? -kNow - dice.span() : kNow + dice.span();
     for (std::optional<Micros> *time :
-         {&e.started, &e.last_sign, &e.progress_changed, &e.fenced_since, &e.server_started})
+         {&e.started, &e.last_sign, &e.progress_changed, &e.fenced_since, &e.passed_over, &e.server_started})
       if (*time) **time += shift;
     q.now += shift;
     EXPECT_EQ(judge(e, l, q), before);
@@ -206,9 +210,10 @@ TEST(AnyEvidence, IsJudgedAlikeWhateverTheOriginOfTime) {
 
 // ---- what never kills ------------------------------------------------------------
 
-/// Dead by what is known, not by a mere report: rules 3 and 4 stand on no time.
+/// Dead by what is known, not by a mere report: rules 3, 4 and 10 stand on no time of the run's own.
 bool dead_by_time(const Judgement &said) {
-  return said.dead() && said.verdict != Verdict::kSessionGone && said.verdict != Verdict::kWorkerRestarted;
+  return said.dead() && said.verdict != Verdict::kSessionGone && said.verdict != Verdict::kWorkerRestarted &&
+         said.verdict != Verdict::kPassedOver;
 }
 
 TEST(Missing, NoTimeAtAllNeverKills) {
@@ -266,6 +271,25 @@ TEST(Missing, LosingEveryTimeOfAnUnleasedRunNeverKills) {
     e.started.reset();
     e.last_sign.reset();
     EXPECT_FALSE(judge(e, l, q).dead());
+  });
+}
+
+// ---- what kills whatever else is known -------------------------------------------
+
+TEST(PassedOver, KillsForEveryEvidence) {
+  for_many(17, true, [](Dice &dice, Evidence e, const Limits &l, const Question &q) {
+    const Judgement before = judge(e, l, q);
+    if (!e.passed_over) e.passed_over = dice.instant();
+    const Judgement said = judge(e, l, q);
+    EXPECT_TRUE(said.dead());
+    // Who was dead by his own doing stays so by the same rule. Silence comes before the ninth, and the grace hid it.
+    if (before.dead() && before.rule != 9) {
+      EXPECT_EQ(said, before);
+    }
+    // Nothing else is needed: no time, no limit, no lease.
+    Evidence bare;
+    bare.passed_over = e.passed_over;
+    EXPECT_EQ(judge(bare, Limits{}, q).verdict, Verdict::kPassedOver);
   });
 }
 
@@ -363,9 +387,10 @@ TEST(Prolonging, ALargerLimitNeverKills) {
   EXPECT_GT(prolonged, kTurns / 100);
 }
 
-TEST(Prolonging, AnOpenFenceSparesEveryRun) {
+TEST(Prolonging, AnOpenFenceSparesEveryRunThatHasItsScope) {
   for_many(14, true, [](Dice &dice, Evidence e, const Limits &l, const Question &q) {
     e.fenced_since = dice.instant();
+    e.passed_over.reset();
     EXPECT_EQ(judge(e, l, q).verdict, Verdict::kFenced);
   });
 }
@@ -375,6 +400,7 @@ TEST(Prolonging, ARunStartedThisInstantIsLive) {
     e.started = q.now;
     e.lease = Lease{};
     e.fenced_since.reset();
+    e.passed_over.reset();
     // Progress of this run cannot be older than its start.
     if (e.progress_changed && *e.progress_changed < q.now) e.progress_changed = q.now;
     EXPECT_EQ(judge(e, l, q).verdict, Verdict::kLive);

@@ -1,5 +1,6 @@
 // The rules of the verdict one by one: what makes each fit, exactly where it begins to, and what does not. What a
-// restart of the server changes (rule 5 and the grace of rule 8) stands in verdict_restart_test.cpp.
+// restart of the server changes (rule 5 and the grace of rule 8) stands in verdict_restart_test.cpp, what a run becomes that
+// was passed over (rule 10) in verdict_passed_over_test.cpp.
 
 #include "core/verdict.h"
 
@@ -362,7 +363,7 @@ TEST(Dead, IsEveryVerdictButLiveFencedAndSuspect) {
     EXPECT_FALSE((Judgement{verdict, 0, {}, {}}.dead())) << verdict;
   for (const Verdict verdict :
        {Verdict::kOverdue, Verdict::kSessionGone, Verdict::kWorkerRestarted, Verdict::kServerRestarted,
-        Verdict::kHeartbeatLost, Verdict::kStalled, Verdict::kSilent})
+        Verdict::kHeartbeatLost, Verdict::kStalled, Verdict::kSilent, Verdict::kPassedOver})
     EXPECT_TRUE((Judgement{verdict, 0, {}, {}}.dead())) << verdict;
 }
 

@@ -38,6 +38,7 @@ TEST(VerdictName, IsWhatTheUserReads) {
   EXPECT_STREQ(verdict_name(Verdict::kHeartbeatLost), "heartbeat_lost");
   EXPECT_STREQ(verdict_name(Verdict::kStalled), "stalled");
   EXPECT_STREQ(verdict_name(Verdict::kSilent), "silent");
+  EXPECT_STREQ(verdict_name(Verdict::kPassedOver), "passed_over");
 }
 
 TEST(DefaultReason, IsTheOperatorsOwn) {
@@ -122,6 +123,8 @@ TEST(Describe, TellsWhatARunDiedOf) {
   EXPECT_EQ(text({Verdict::kStalled, 7, kHour, 30 * kMinute}), "stalled: no progress for 1 h, limit 30 min");
   EXPECT_EQ(text({Verdict::kSilent, 8, 2 * kHour + 5 * kMinute, kHour}),
             "silent: no sign of life for 2 h 5 min, limit 1 h");
+  EXPECT_EQ(text({Verdict::kPassedOver, 10, 2 * kMinute, std::nullopt}),
+            "passed_over: it was dead when another run of its scope started 2 min ago");
 }
 
 TEST(Describe, TellsTheStoryOfTheIncident) {
@@ -149,7 +152,7 @@ TEST(Truncation, KeepsWithinTheBuffer) {
   for (const Micros span :
        {Micros{0}, Micros{250'000}, 12 * kSecond, 6 * kMinute + 11 * kSecond, kHour, kLatest, kEarliest})
     expect_truncation(span_text(span), [span](char *out, std::size_t size) { return describe_span(span, out, size); });
-  for (int verdict = 0; verdict <= static_cast<int>(Verdict::kSilent); ++verdict)
+  for (int verdict = 0; verdict <= static_cast<int>(Verdict::kPassedOver); ++verdict)
     for (const std::optional<Micros> figure :
          {std::optional<Micros>(), std::optional<Micros>(kEarliest), std::optional<Micros>(kLatest)}) {
       const Judgement said{static_cast<Verdict>(verdict), 0, figure, figure};
@@ -163,7 +166,7 @@ TEST(Truncation, NeedsNoBufferOfNoSize) {
 }
 
 TEST(Truncation, TheLongestSentenceFitsInAHundredAndTwentyEightBytes) {
-  for (int verdict = 0; verdict <= static_cast<int>(Verdict::kSilent); ++verdict)
+  for (int verdict = 0; verdict <= static_cast<int>(Verdict::kPassedOver); ++verdict)
     for (const std::optional<Micros> figure : {std::optional<Micros>(), std::optional<Micros>(kEarliest)})
       EXPECT_LT(text({static_cast<Verdict>(verdict), 0, figure, figure}).size(), 128u);
 }
