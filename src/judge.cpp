@@ -125,6 +125,18 @@ HeapTuple keep_outcome(const RowEvent &event) {
   return changes.apply(event);
 }
 
+/// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
+/// to fail for it.
+void note_without_rows(const Entry &entry, Line line, const ErrorData &error) {
+  line.run = nullptr;
+  line.wanted = nullptr;
+  const ErrorData *again = pg::try_in_subtransaction([&] { write_journal(entry, &line, 1); });
+  ereport(WARNING, errcode(error.sqlerrcode),
+          errmsg("could not write the rows of run %s of table %s into the journal: %s", line.key, entry.table->name,
+                 error.message),
+          errdetail("%s", again == nullptr ? "The line tells of it without them." : "There is no line of it."));
+}
+
 void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row) {
   const Guarded &g = *event.table;
   Line line;
@@ -134,11 +146,15 @@ void note(const RowEvent &event, Event what, const Standing &standing, const cha
   line.reason = wanted_status == nullptr ? nullptr : psprintf("the writer wanted status \"%s\"", wanted_status);
   line.false_positive = standing.reaping != 0 && what != Event::kRetried && wanted_status != nullptr &&
                         core::tells_success(wanted_status, g.failed);
-  if (with_row) {
-    line.run = row_json(event, event.before);
-    line.wanted = row_json(event, event.after);
-  }
-  write_journal({&g, what, GetCurrentTimestamp(), "trigger", GetUserId()}, &line, 1);
+  const Entry entry{&g, what, GetCurrentTimestamp(), "trigger", GetUserId()};
+  const ErrorData *error = pg::try_in_subtransaction([&] {
+    if (with_row) {
+      line.run = row_json(event, event.before);
+      line.wanted = row_json(event, event.after);
+    }
+    write_journal(entry, &line, 1);
+  });
+  if (error != nullptr) note_without_rows(entry, line, *error);
   ESG_FAULT_POINT("judge.noted");
 }
 

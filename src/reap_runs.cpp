@@ -26,8 +26,8 @@ namespace {
 constexpr int kBatch = 1000;
 /// The rows of the first batch tell how large those of the next may be: the journal's copies are made in memory, six times over.
 constexpr int kFirstBatch = 16;
-constexpr int kGrowth = 4;
-constexpr int64 kBatchBytes = 32 * 1024 * 1024;
+constexpr int64 kGrowth = 4;
+constexpr int64 kBatchBytes = 32 << 20;
 /// After this many rows that failed, with none closed in between, only a way to others that go is looked for.
 constexpr int kGiveUpAfter = 10;
 /// How long the first try waits for a lock, and the later ones for what is left of it; then each this long at least.

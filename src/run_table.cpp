@@ -75,7 +75,18 @@ bool is_unchanged(const Tracked &run, const Tracked *copy) {
          run.token == copy->token;
 }
 
-void start_again(Tracked *run, const RowFacts &facts, FullTransactionId xid, int64 now) {
+/// What the run was before this transaction took it up again. Where it has done so before, that stays what it goes back to.
+void remember_before(Tracked *run) {
+  if (run->again) return;
+  run->again = true;
+  run->before = {run->inserter,      run->closer,      run->leaser,      run->token,      run->ttl,
+                 run->session_start, run->session_pid, run->owner,       run->binding,    run->lease_known,
+                 run->superseded,    run->last_sign,   run->passed_over, run->scope_known};
+}
+
+/// `made`: there was no entry of the run.
+void start_again(Tracked *run, const RowFacts &facts, bool made, FullTransactionId xid, int64 now) {
+  if (!made) remember_before(run);
   drop_lease(run);
   run->lease_known = true;
   run->passed_over = 0;
@@ -249,7 +260,7 @@ bool track_start(Oid relation, const RowFacts &facts, bool may_move) {
     set_row_progress(run, facts, now);
     sign_of_life(run, now);
   } else {
-    start_again(run, facts, xid, now);
+    start_again(run, facts, made, xid, now);
     run->seen_whole = starts_now(facts);
     run->last_sign = run->seen_whole ? now : 0;
     run->held = false;
@@ -277,7 +288,7 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   }
   const int64 now = monotonic_now();
   if (started_anew) {
-    start_again(run, facts, xid, now);
+    start_again(run, facts, made, xid, now);
     run->seen_whole = starts_now(facts);
     run->last_sign = 0;
   } else {

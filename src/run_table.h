@@ -49,6 +49,24 @@ struct RowFacts {
   std::optional<int64> total;
 };
 
+/// What a run was before a transaction that is not committed yet took it up again.
+struct Taken {
+  FullTransactionId inserter;
+  FullTransactionId closer;
+  FullTransactionId leaser;
+  int64 token;
+  int64 ttl;
+  TimestampTz session_start;
+  int session_pid;
+  Oid owner;
+  Binding binding;
+  bool lease_known;
+  bool superseded;
+  int64 last_sign;
+  int64 passed_over;
+  bool scope_known;
+};
+
 /// A copy of an entry, its transactions settled as they were when it was copied.
 struct Tracked {
   RunId id;
@@ -69,6 +87,10 @@ struct Tracked {
   FullTransactionId closer;  ///< a transaction that ended or deleted the run is open; invalid: none
   FullTransactionId leaser;  ///< the transaction that took the lease is open; invalid: it has committed
   int writer_pid;            ///< of the inserter's session
+  /// `inserter` did not insert the run: its transaction ended it and set it back, or put another row of its key in its place.
+  /// Where that is rolled back, the run goes on as `before`.
+  bool again;
+  Taken before;
 
   int64 token;       ///< 0: no lease
   bool lease_known;  ///< memory has seen all that became of the run's lease: with token 0 there is none
@@ -204,8 +226,8 @@ bool track_passing_over(Oid table, const RowFacts &facts, const Tracked *copy);
 /// over before, so that there may be a row that says so.
 bool track_scope_claimed(Oid table, const char *key);
 
-/// Forgets committed entries of a table that `copies` holds and `keep` does not name: no live row stands behind them. Entries
-/// that had a sign of life or a change since they were copied stay.
+/// Forgets, once the current (sub)transaction has committed, the committed entries of a table that `copies` holds and `has_row` does
+/// not name: no live row stands behind them. Entries that had a sign of life or a change since they were copied stay.
 void forget_rowless(const TrackedRuns &copies, const bool *has_row);
 
 /// Forgets every entry of a table that is guarded no more, once the current (sub)transaction has committed: where it is rolled

@@ -50,10 +50,40 @@ XidState state_of(FullTransactionId xid) {
   return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
 }
 
+namespace {
+
+/// The run as it was before a transaction took it up again that was rolled back. What its writer did meanwhile was a sign of life.
+void go_back(Tracked *run) {
+  const Taken &before = run->before;
+  run->again = false;
+  run->seen_whole = false;
+  run->inserter = before.inserter;
+  run->closer = before.closer;
+  run->leaser = before.leaser;
+  run->token = before.token;
+  run->ttl = before.ttl;
+  run->session_start = before.session_start;
+  run->session_pid = before.session_pid;
+  run->owner = before.owner;
+  run->binding = before.binding;
+  run->lease_known = before.lease_known;
+  run->session_ended = false;
+  run->superseded = before.superseded;
+  run->last_sign = Max(run->last_sign, before.last_sign);
+  run->passed_over = before.passed_over;
+  run->scope_known = before.scope_known;
+}
+
+}  // namespace
+
 bool settle(Tracked *run) {
+  if (run->again && state_of(run->inserter) == XidState::kAborted) go_back(run);
   const XidState inserted = state_of(run->inserter);
   if (inserted == XidState::kAborted) return false;
-  if (inserted == XidState::kCommitted) run->inserter = InvalidFullTransactionId;
+  if (inserted == XidState::kCommitted) {
+    run->inserter = InvalidFullTransactionId;
+    run->again = false;
+  }
   const XidState closed = state_of(run->closer);
   if (closed == XidState::kCommitted) return false;
   if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;

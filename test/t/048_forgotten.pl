@@ -44,6 +44,22 @@ live_and_in_memory('the same in a savepoint');
 sql(q{BEGIN; SELECT sync_guard.unguard_table('runs'); ROLLBACK});
 live_and_in_memory('the table was to be guarded no more');
 
+sql(q{SELECT sync_guard.allow_transition('runs', 'failed', 'running')});
+my $set_back = q{UPDATE runs SET status = 'failed'; UPDATE runs SET status = 'running';};
+my $in_its_place = qq{DELETE FROM runs WHERE id = $old; INSERT INTO runs (id, sync_type, started_at) OVERRIDING SYSTEM VALUE VALUES ($old, 'old', $two_hours_ago);};
+for my $way ([ $set_back, 'ended and set back' ], [ $in_its_place, 'deleted, and another one of its key in its place' ])
+{
+	my ($statements, $name) = @$way;
+	for my $undone ("BEGIN; $statements ROLLBACK", "BEGIN; SAVEPOINT s; $statements ROLLBACK TO s; COMMIT")
+	{
+		sql($undone);
+		is(sql(q{SELECT run_key, verdict FROM sync_guard.running_syncs ORDER BY run_key::bigint}), "$old|live\n$leased|live", "$name: rolled back, the runs live");
+		is(sql(q{SELECT sync_guard.reap_stale_syncs()}), '0', 'nothing is reaped');
+		is(sql("SELECT sync_guard.heartbeat($token)"), 't', 'the token is good');
+		is(sql(q{SELECT run_key, token FROM sync_guard.tracked_runs ORDER BY run_key::bigint}), "$old|\n$leased|$token", 'memory knows them');
+	}
+}
+
 # What is committed is forgotten, also where the transaction has gone back to a savepoint after it.
 sql(qq{BEGIN; UPDATE runs SET status = 'completed' WHERE id = $leased; SAVEPOINT s; SELECT sync_guard.unguard_table('runs'); ROLLBACK TO s; COMMIT});
 is(sql(q{SELECT string_agg(run_key, ',') FROM sync_guard.tracked_runs}), $old, 'a run has ended, though the table was not unguarded after all');
