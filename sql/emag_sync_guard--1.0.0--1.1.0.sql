@@ -5,6 +5,7 @@ CREATE TABLE sync_guard.passed_over (
     run_key        text NOT NULL,
     passed_over_at timestamptz NOT NULL
 );
+ALTER TABLE sync_guard.passed_over REPLICA IDENTITY FULL;
 -- Not unique: who starts a run must not wait for another starter.
 CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);
 COMMENT ON TABLE sync_guard.passed_over IS 'dead runs whose exclusive scope another run has taken, until they are closed or have it again; memory knows it too, but not after a restart';
@@ -28,3 +29,8 @@ BEGIN
     END LOOP;
 END
 $rights$;
+
+-- They have no primary key: where a publication is FOR ALL TABLES, their rows could be neither changed nor deleted.
+ALTER TABLE sync_guard.scope_rhythms REPLICA IDENTITY FULL;
+ALTER TABLE sync_guard.observed_gaps REPLICA IDENTITY FULL;
+ALTER TABLE sync_guard.alert_settings REPLICA IDENTITY FULL;

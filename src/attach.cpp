@@ -51,8 +51,9 @@ bool bind_here(const Guarded &g, const RunId &id, int64 token) {
   return true;
 }
 
-/// False: another run has it.
+/// False: another run has it, or what is noted of that cannot be written here.
 bool regains_scope(const Guarded &g, const RowFacts &facts) {
+  if (XactReadOnly) return false;
   ErrorData *error = pg::try_in_subtransaction([&] { regain_scope(g, facts); });
   if (error != nullptr && error->sqlerrcode != kScopeRunning) ReThrowError(error);
   return error == nullptr;
@@ -65,8 +66,9 @@ Lodged bring_back(const Guarded &g, const Run &run, const LeaseFacts &lease) {
   ESG_FAULT_POINT("heartbeat.scope_claimed");
   const Lodged lodged = track_lease(g.table, facts, lease);
   // It was passed over just now, since it was read.
-  if (lodged != Lodged::kPassedOver || !regains_scope(g, facts)) return lodged;
-  return track_lease(g.table, facts, lease);
+  if (lodged == Lodged::kPassedOver && regains_scope(g, facts)) return track_lease(g.table, facts, lease);
+  if (lodged == Lodged::kNoted && lease.excludes) make_sure_of_scope(g, facts);
+  return lodged;
 }
 
 }  // namespace
@@ -102,8 +104,9 @@ int64 attach(const Guarded &g, const RowFacts &facts, const Terms &terms, const 
   ESG_FAULT_POINT("attach.lease_written");
   const RunId id = run_id(g.table, facts.key);
   const bool of_this_xact = held == nullptr || held->by_this_xact;
-  const LeaseFacts told{lease.token, lease.bind_session ? Binding::kSession : Binding::kHeartbeat,
-                        lease.ttl.value_or(0), g.owner, of_this_xact};
+  const LeaseFacts told{lease.token,           lease.bind_session ? Binding::kSession : Binding::kHeartbeat,
+                        lease.ttl.value_or(0), g.owner,
+                        of_this_xact,          g.excludes(facts.status)};
   Lodged lodged = track_lease(g.table, facts, told);
   if (lodged == Lodged::kPassedOver) {
     regain_scope(g, facts);
@@ -138,8 +141,8 @@ bool needs_its_scope(const Run &run) {
 }
 
 void regain_scope(const Guarded &g, const RowFacts &facts) {
-  if (guard_enabled() && g.excludes(facts.status)) claim_scope(g, facts.key, facts.scope);
-  else if (track_scope_claimed(g.table, facts.key)) forget_passed_over(g, facts.key);
+  if (guard_enabled() && g.excludes(facts.status)) claim_scope(g, facts);
+  else if (track_scope_claimed(g.table, facts)) forget_passed_over(g, facts.key);
 }
 
 bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total) {
@@ -154,9 +157,9 @@ bool sign_of_life(const Holding &holding, const int64 *done, const int64 *total)
     const Tracked *entry = holding.run->memory;
     if (entry != nullptr && entry->token > lease.token) return true;
     const int64 ttl = bound ? lease.ttl.value_or(0) : lease.ttl.value_or(kDefaultTtl);
-    const Lodged lodged =
-        bring_back(g, *holding.run,
-                   {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner, lease.by_this_xact});
+    const Lodged lodged = bring_back(g, *holding.run,
+                                     {lease.token, bound ? Binding::kSession : Binding::kHeartbeat, ttl, g.owner,
+                                      lease.by_this_xact, g.excludes(holding.run->status)});
     if (lodged == Lodged::kPassedOver) return false;
     if (lodged == Lodged::kNoted) beat = track_beat(id, lease.token, done, total, &bound_elsewhere);
     ESG_FAULT_POINT("heartbeat.beat_noted");

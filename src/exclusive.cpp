@@ -178,26 +178,24 @@ char *hint_for_starting(const Holder &holder, bool abandoned) {
   pg_unreachable();
 }
 
-void lock_atom(const Claim &claim, uint64 hash) {
-  LOCKTAG tag;
-  make_lock_tag(&tag, LockClass::kScope, hash);
-  if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) refuse_starting(claim, tag);
+/// Calls `visit(hash)` for each combination of the columns' atoms from `column` on, until it returns false.
+template <typename Visit>
+bool each_atom(const Guarded &g, const Atoms *atoms, int column, uint64 hash, const Visit &visit) {
+  if (column == g.scope_count) return visit(hash);
+  for (int i = 0; i < atoms[column].count; ++i) {
+    const std::string_view *value = atoms[column].values == nullptr ? nullptr : &atoms[column].values[i];
+    if (!each_atom(g, atoms, column + 1, hash_text(hash, value), visit)) return false;
+  }
+  return true;
 }
 
-/// Locks each combination of the columns' atoms from `column` on.
-void lock_atoms(const Claim &claim, const Atoms *atoms, int column, uint64 hash) {
-  if (column == claim.g.scope_count) return lock_atom(claim, hash);
-  for (int i = 0; i < atoms[column].count; ++i)
-    lock_atoms(claim, atoms, column + 1,
-               hash_text(hash, atoms[column].values == nullptr ? nullptr : &atoms[column].values[i]));
-}
-
-void lock_scope(const Claim &claim) {
-  const Guarded &g = claim.g;
+/// The same for a scope. ERROR where there are too many.
+template <typename Visit>
+bool each_atom(const Guarded &g, const core::Scope &scope, const Visit &visit) {
   Atoms atoms[core::kMaxScopeColumns];
   int64 product = 1;
   for (int i = 0; i < g.scope_count; ++i) {
-    atoms[i] = atoms_in_column(g, i, claim.scope.values[i]);
+    atoms[i] = atoms_in_column(g, i, scope.values[i]);
     product *= Max(atoms[i].count, 1);
     if (product > kMaxAtoms)
       ereport(ERROR, errcode(kBadOption),
@@ -205,7 +203,20 @@ void lock_scope(const Claim &claim) {
               errdetail("Each value of the scope counts with those that overlap it, in all combinations."),
               errhint("Shorten scope_overlaps."));
   }
-  lock_atoms(claim, atoms, 0, hash_combine64(g.table, 0));
+  return each_atom(g, atoms, 0, hash_combine64(g.table, 0), visit);
+}
+
+bool try_atom(uint64 hash, LOCKTAG *tag) {
+  make_lock_tag(tag, LockClass::kScope, hash);
+  return LockAcquire(tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void lock_scope(const Claim &claim) {
+  (void)each_atom(claim.g, claim.scope, [&claim](uint64 hash) {
+    LOCKTAG tag;
+    if (!try_atom(hash, &tag)) refuse_starting(claim, tag);
+    return true;
+  });
 }
 
 void append_value(List **values, const std::string_view &value) {
@@ -348,8 +359,8 @@ char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *
   return sql.data;
 }
 
-void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
-  const Claim claim{g, key, scope, question_now()};
+void claim_scope(const Guarded &g, const RowFacts &facts) {
+  const Claim claim{g, facts.key, facts.scope, question_now()};
   if (g.mode == Mode::kGuard) lock_scope(claim);
   lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
@@ -365,7 +376,29 @@ void claim_scope(const Guarded &g, const char *key, const core::Scope &scope) {
             errhint("The view sync_guard.guard_health says what to do."));
   else if (found.holder != nullptr) refuse_second(claim, *found.holder);
   else note_passed_over(g, found.passed_over);
-  if (track_scope_claimed(g.table, key)) forget_passed_over(g, key);
+  (void)track_scope_claimed(g.table, facts);
+  // Of an earlier run of this key too.
+  forget_passed_over(g, facts.key);
+}
+
+void make_sure_of_scope(const Guarded &g, const RowFacts &facts) {
+  int held = 0;
+  const auto lock = [&held](uint64 hash) {
+    LOCKTAG tag;
+    if (!try_atom(hash, &tag)) return false;
+    ++held;
+    return true;
+  };
+  // Who starts a run there has the lock until what he notes is committed.
+  if (each_atom(g, facts.scope, lock) && !is_noted_as_passed_over(g, facts.key)) track_scope_known(g.table, facts.key);
+  (void)each_atom(g, facts.scope, [&held](uint64 hash) {
+    if (held == 0) return false;
+    --held;
+    LOCKTAG tag;
+    make_lock_tag(&tag, LockClass::kScope, hash);
+    (void)LockRelease(&tag, ExclusiveLock, false);
+    return true;
+  });
 }
 
 }  // namespace esg

@@ -133,7 +133,7 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   if (!leased || run->active <= knowledge.clock.now) evidence.last_sign = run->active;
   if (entry != nullptr) {
     if (entry->last_sign != 0) take_newer(&evidence.last_sign, knowledge.clock.instant(entry->last_sign));
-    if (g.exclusive && entry->passed_over != 0) evidence.passed_over = knowledge.clock.instant(entry->passed_over);
+    if (g.exclusive && entry->is_passed_over()) evidence.passed_over = knowledge.clock.instant(entry->passed_over);
     if (entry->progress_changed != 0) evidence.progress_changed = knowledge.clock.instant(entry->progress_changed);
     if (entry->has_done) run->done = entry->done;
     if (entry->has_total) run->total = entry->total;

@@ -1,9 +1,9 @@
-// See passed_over.h. Reads and writes as the extension's owner, with the latest snapshot; takes row locks with SKIP LOCKED and waits
-// for none. A row is written where a dead run is passed over, which is seldom, and looked for only where memory does not tell.
+// See passed_over.h. Waits for no lock. Reads without a query and past every snapshot: what has just been committed counts, and a
+// SERIALIZABLE transaction is drawn into no conflict by it. Writes as the extension's owner, in a subtransaction: what the
+// application does is not to fail for it.
 
 #include "passed_over.h"
 
-#include "fault.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -11,7 +11,52 @@
 namespace esg {
 namespace {
 
-bool has_table() { return pg::has_extension_table("passed_over"); }
+constexpr const char *kTable = "passed_over";
+
+/// Locks the table without waiting. InvalidOid: somebody is in the way, or the objects are older than the library.
+Oid lock_marks(LOCKMODE mode) {
+  if (!pg::has_extension_table(kTable)) return InvalidOid;
+  const Oid table = pg::extension_table(kTable);
+  if (!ConditionalLockRelationOid(table, mode)) return InvalidOid;
+  return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
+}
+
+/// Calls `visit(key, at)` for each row of the table's runs, until it returns false.
+template <typename Visit>
+void each_mark(const Guarded &g, const Visit &visit) {
+  const Oid id = lock_marks(AccessShareLock);
+  if (!OidIsValid(id)) return;
+  Relation marks = relation_open(id, NoLock);
+  const Oid index = get_relname_relid("passed_over_relation", RelationGetNamespace(marks));
+  ScanKeyData key;
+  ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(g.table));
+  SysScanDesc scan = systable_beginscan(marks, index, OidIsValid(index), SnapshotSelf, 1, &key);
+  const TupleDesc desc = RelationGetDescr(marks);
+  bool is_null;
+  for (HeapTuple row; HeapTupleIsValid(row = systable_getnext(scan));) {
+    const char *run_key = TextDatumGetCString(heap_getattr(row, 2, desc, &is_null));
+    if (!visit(run_key, DatumGetTimestampTz(heap_getattr(row, 3, desc, &is_null)))) break;
+  }
+  systable_endscan(scan);
+  relation_close(marks, NoLock);
+}
+
+/// WARNING where it cannot be done.
+void write_marks(const Guarded &g, const pg::Statement &statement) {
+  if (!OidIsValid(lock_marks(RowExclusiveLock))) {
+    ereport(
+        WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+        errmsg("could not note which dead runs of table %s were passed over: table sync_guard.passed_over is locked",
+               g.name),
+        errdetail("What memory knows of it holds until the server is started anew."));
+    return;
+  }
+  const ErrorData *error = pg::try_in_subtransaction([&] { (void)pg::spi_execute_as_guard(statement); });
+  if (error == nullptr) return;
+  ereport(WARNING, errcode(error->sqlerrcode),
+          errmsg("could not note which dead runs of table %s were passed over: %s", g.name, error->message),
+          errdetail("What memory knows of it holds until the server is started anew."));
+}
 
 /// Deletes the rows of a table that nobody has locked and that `condition` names, on p, whose parameters begin with $2.
 pg::Statement forgetting_statement(const Guarded &g, const char *condition) {
@@ -24,114 +69,90 @@ pg::Statement forgetting_statement(const Guarded &g, const char *condition) {
   return statement;
 }
 
-struct Mark {
-  const char *key;
-  core::Micros at;
-};
-
-struct Marks {
-  Mark *items = nullptr;
-  int count = 0;
-
-  [[nodiscard]] const Mark *find(const char *key) const {
-    for (int i = 0; i < count; ++i)
-      if (strcmp(items[i].key, key) == 0) return &items[i];
-    return nullptr;
-  }
-};
-
-/// What is noted of these runs (text[]).
-Marks marks_of(const Guarded &g, Datum keys) {
-  pg::Statement query(
-      "SELECT p.run_key, p.passed_over_at FROM sync_guard.passed_over AS p"
-      " WHERE p.relation OPERATOR(pg_catalog.=) $1 AND p.run_key OPERATOR(pg_catalog.=) ANY ($2)");
-  query.add_oid(g.table).add(TEXTARRAYOID, keys);
-  const MemoryContext context = CurrentMemoryContext;
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_begin();
-  Marks marks;
-  marks.count = static_cast<int>(pg::spi_run(query, pg::Access::kRead));
-  marks.items = static_cast<Mark *>(MemoryContextAlloc(context, sizeof(Mark) * Max(marks.count, 1)));
-  for (int i = 0; i < marks.count; ++i) {
-    bool is_null;
-    marks.items[i] = {pg::spi_text(i, 1, context), DatumGetTimestampTz(pg::spi_datum(i, 2, &is_null))};
-  }
-  pg::spi_end();
-  pg::restore(before);
-  return marks;
-}
-
-/// Whether anything is noted of the table's runs.
-bool has_marks(const Guarded &g) {
-  pg::Statement query("SELECT FROM sync_guard.passed_over AS p WHERE p.relation OPERATOR(pg_catalog.=) $1 LIMIT 1");
-  query.add_oid(g.table);
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_begin();
-  const bool found = pg::spi_run(query, pg::Access::kRead) > 0;
-  pg::spi_end();
-  pg::restore(before);
-  return found;
-}
-
-/// Whether only a row can tell that the run was passed over, and it would matter.
-bool is_to_be_looked_for(const Guarded &g, const Run &run) {
-  if (run.uncommitted || run.judgement.dead() || !g.excludes(run.status)) return false;
+/// Whether only a row can tell that the run was passed over.
+bool is_unknown(const Guarded &g, const Run &run) {
+  if (run.uncommitted || !g.excludes(run.status)) return false;
   return run.memory == nullptr || !run.memory->scope_known;
+}
+
+int by_key(const void *a, const void *b) {
+  return strcmp((*static_cast<Run *const *>(a))->key, (*static_cast<Run *const *>(b))->key);
+}
+
+int compare_key(const void *key, const void *run) {
+  return strcmp(static_cast<const char *>(key), (*static_cast<Run *const *>(run))->key);
 }
 
 }  // namespace
 
+bool is_noted_as_passed_over(const Guarded &g, const char *key) {
+  bool found = false;
+  each_mark(g, [key, &found](const char *run_key, core::Micros) {
+    found = strcmp(run_key, key) == 0;
+    return !found;
+  });
+  return found;
+}
+
 void note_passed_over(const Guarded &g, const char *const *keys, int count) {
-  if (count == 0 || XactReadOnly || !has_table()) return;
+  if (count == 0 || !pg::has_extension_table(kTable)) return;
   pg::Statement insert(
       "INSERT INTO sync_guard.passed_over (relation, run_key, passed_over_at)"
-      " SELECT $1, k.key, $3 FROM pg_catalog.unnest($2) AS k (key)"
-      " WHERE NOT EXISTS (SELECT FROM sync_guard.passed_over AS p"
-      " WHERE p.relation OPERATOR(pg_catalog.=) $1 AND p.run_key OPERATOR(pg_catalog.=) k.key)");
+      " SELECT $1, k.key, $3 FROM pg_catalog.unnest($2) AS k (key)");
+  auto **fresh = static_cast<const char **>(palloc(sizeof(char *) * count));
+  int wanted = 0;
+  for (int i = 0; i < count; ++i)
+    if (!is_noted_as_passed_over(g, keys[i])) fresh[wanted++] = keys[i];
+  if (wanted == 0) return;
   insert.add_oid(g.table)
-      .add(TEXTARRAYOID, pg::text_array(keys, count))
+      .add(TEXTARRAYOID, pg::text_array(fresh, wanted))
       .add(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
-  const ErrorData *error = pg::try_in_subtransaction([&] { (void)pg::spi_execute_as_guard(insert); });
-  ESG_FAULT_POINT("passed_over.noted");
-  if (error == nullptr) return;
-  ereport(WARNING, errcode(error->sqlerrcode),
-          errmsg("could not note which dead runs of table %s were passed over: %s", g.name, error->message),
-          errdetail("They count as dead until the server is started anew; then for its restart_grace they may not."));
+  write_marks(g, insert);
 }
 
 void forget_passed_over(const Guarded &g, const char *key) {
-  if (XactReadOnly || !has_table()) return;
+  if (!is_noted_as_passed_over(g, key)) return;
   pg::Statement statement = forgetting_statement(g, "p.run_key OPERATOR(pg_catalog.=) $2");
   statement.add_text(key);
-  (void)pg::spi_execute_as_guard(statement);
+  write_marks(g, statement);
 }
 
-void settle_passed_over(const Guarded &g, const Runs &live) {
-  if (!has_table() || !has_marks(g)) return;
+void settle_passed_over(const Guarded &g, const Runs &live, core::Micros looked_at) {
+  bool any = false;
+  each_mark(g, [&any](const char *, core::Micros) {
+    any = true;
+    return false;
+  });
+  if (!any) return;
   auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(live.count, 1)));
   int count = 0;
   for (int i = 0; i < live.count && g.exclusive; ++i) keys[count++] = live.items[i].key;
-  pg::Statement statement = forgetting_statement(g, "p.run_key OPERATOR(pg_catalog.<>) ALL ($2)");
-  statement.add(TEXTARRAYOID, pg::text_array(keys, count));
-  (void)pg::spi_execute_as_guard(statement);
+  pg::Statement statement = forgetting_statement(
+      g, "p.run_key OPERATOR(pg_catalog.<>) ALL ($2) AND p.passed_over_at OPERATOR(pg_catalog.<) $3");
+  statement.add(TEXTARRAYOID, pg::text_array(keys, count)).add(TIMESTAMPTZOID, TimestampTzGetDatum(looked_at));
+  write_marks(g, statement);
+}
+
+bool is_passed_over(const Guarded &g, const Run &run) {
+  return run.evidence.passed_over.has_value() || (is_unknown(g, run) && is_noted_as_passed_over(g, run.key));
 }
 
 void look_for_passing_over(const Guarded &g, const core::Question &question, Run *runs, int count) {
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  auto **unknown = static_cast<Run **>(palloc(sizeof(Run *) * Max(count, 1)));
   int wanted = 0;
   for (int i = 0; i < count; ++i)
-    if (is_to_be_looked_for(g, runs[i])) keys[wanted++] = runs[i].key;
-  if (wanted == 0 || !has_table()) return;
-  const Marks marks = marks_of(g, pg::text_array(keys, wanted));
-  for (int i = 0; i < count && marks.count > 0; ++i) {
-    Run *run = &runs[i];
-    if (!is_to_be_looked_for(g, *run)) continue;
-    const Mark *mark = marks.find(run->key);
-    // A key may come again, where its table was truncated: a run that has started since is another one.
-    if (mark == nullptr || (run->started && *run->started > mark->at)) continue;
-    run->evidence.passed_over = mark->at;
+    // Of the dead nothing would change.
+    if (!runs[i].judgement.dead() && is_unknown(g, runs[i])) unknown[wanted++] = &runs[i];
+  if (wanted == 0) return;
+  qsort(unknown, wanted, sizeof(Run *), by_key);
+  each_mark(g, [&](const char *key, core::Micros at) {
+    const void *found = bsearch(key, unknown, wanted, sizeof(Run *), compare_key);
+    if (found == nullptr) return true;
+    Run *run = *static_cast<Run *const *>(found);
+    run->evidence.passed_over = at;
     run->judgement = core::judge(run->evidence, run->limits, question);
-  }
+    return true;
+  });
 }
 
 }  // namespace esg

@@ -47,7 +47,8 @@ bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
 
 /// Puts right what memory and leases still say of runs that are live no more: triggers were off, the table was truncated, the
 /// row of a lease was locked when its run ended. `live` are all live rows, read after both.
-void settle(const Guarded &g, const Runs &live, const TrackedRuns &tracked, const Leases &leases) {
+void settle(const Guarded &g, const core::Question &question, const Runs &live, const TrackedRuns &tracked,
+            const Leases &leases) {
   HASHCTL control;
   memset(&control, 0, sizeof control);
   control.keysize = sizeof(uint64);
@@ -70,7 +71,7 @@ void settle(const Guarded &g, const Runs &live, const TrackedRuns &tracked, cons
     if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr) keys[count++] = leases.items[i].key;
   }
   if (count > 0) settle_leases(g, pg::text_array(keys, count));
-  settle_passed_over(g, live);
+  settle_passed_over(g, live, question.now);
   ESG_FAULT_POINT("reap.settled");
   hash_destroy(known);
 }
@@ -88,7 +89,7 @@ Runs candidates(const Guarded &g, const ReapCall &call, RunFilter filter) {
   const pg::Identity before = work_as(g);
   Runs runs = read_runs(g, filter, call.question);
   pg::restore(before);
-  if (settling) settle(g, runs, tracked, leases);
+  if (settling) settle(g, call.question, runs, tracked, leases);
   return dead_of(runs, PG_INT64_MAX);
 }
 

@@ -79,17 +79,22 @@ bool is_unchanged(const Tracked &run, const Tracked *copy) {
 void remember_before(Tracked *run) {
   if (run->again) return;
   run->again = true;
-  run->before = {run->inserter,      run->closer,      run->leaser,      run->token,      run->ttl,
-                 run->session_start, run->session_pid, run->owner,       run->binding,    run->lease_known,
-                 run->superseded,    run->last_sign,   run->passed_over, run->scope_known};
+  run->before = {run->inserter,  run->closer,      run->leaser,          run->scope_writer,
+                 run->token,     run->ttl,         run->session_start,   run->session_pid,
+                 run->owner,     run->binding,     run->lease_known,     run->superseded,
+                 run->last_sign, run->passed_over, run->has_scope_again, run->scope_known};
 }
 
 /// `made`: there was no entry of the run.
 void start_again(Tracked *run, const RowFacts &facts, bool made, FullTransactionId xid, int64 now) {
-  if (!made) remember_before(run);
-  drop_lease(run);
+  // A lease that this very statement has taken before its triggers fire is the new run's.
+  const bool leased_already = state_of(run->leaser) == XidState::kMine && !FullTransactionIdIsValid(run->closer);
+  if (!made && !leased_already) remember_before(run);
+  if (!leased_already) drop_lease(run);
   run->lease_known = true;
   run->passed_over = 0;
+  run->scope_writer = InvalidFullTransactionId;
+  run->has_scope_again = false;
   run->scope_known = true;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
@@ -217,7 +222,7 @@ void set_row_progress(Tracked *run, const RowFacts &facts, int64 now) {
 }
 
 void sign_of_life(Tracked *run, int64 now) {
-  if (run->passed_over != 0) return;
+  if (run->is_passed_over()) return;
   end_silence(run, now);
   run->last_sign = now;
   run->held = false;
@@ -251,7 +256,7 @@ bool track_start(Oid relation, const RowFacts &facts, bool may_move) {
   Tracked *run = &entry->run;
   const int64 now = monotonic_now();
   const bool moves = !made && may_move && state_of(run->closer) == XidState::kMine;
-  if (moves && run->passed_over != 0) {
+  if (moves && run->is_passed_over()) {
     LWLockRelease(lock);
     return false;
   }
@@ -282,7 +287,7 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
     return true;
   }
   Tracked *run = &entry->run;
-  if (run->passed_over != 0 && !started_anew) {
+  if (run->is_passed_over() && !started_anew) {
     LWLockRelease(lock);
     return false;
   }
@@ -294,11 +299,20 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   } else {
     set_row_progress(run, facts, now);
   }
-  run->scope_known = true;
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
   return true;
+}
+
+void track_row(Oid relation, const RowFacts &facts) {
+  if (table == nullptr) return;
+  LWLock *lock;
+  bool made;
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return;
+  if (made) set_facts(&entry->run, facts);
+  LWLockRelease(lock);
 }
 
 Ended track_end(Oid relation, const char *key, Ending ending) {
@@ -307,7 +321,7 @@ Ended track_end(Oid relation, const char *key, Ending ending) {
   visit_run(relation, key, [&](Tracked *run) {
     close(run, xid, ending);
     ended.may_have_lease = run->token != 0 || !run->lease_known;
-    ended.may_be_passed_over = run->passed_over != 0 || !run->scope_known;
+    ended.may_be_passed_over = run->is_passed_over() || !run->scope_known;
   });
   return ended;
 }
@@ -326,27 +340,44 @@ bool track_passing_over(Oid relation, const RowFacts &facts, const Tracked *copy
   if (table == nullptr) return true;
   LWLock *lock;
   bool made;
+  const FullTransactionId xid = GetCurrentFullTransactionId();
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
   if (entry == nullptr) return true;
   Tracked *run = &entry->run;
   if (made) set_facts(run, facts);
   const bool still_dead = made || is_unchanged(*run, copy);
-  if (still_dead && run->passed_over == 0) {
+  if (still_dead && !run->is_passed_over()) {
     run->passed_over = monotonic_now();
-    run->scope_known = true;
+    run->scope_writer = xid;
+    run->has_scope_again = false;
   }
   LWLockRelease(lock);
   return still_dead;
 }
 
-bool track_scope_claimed(Oid relation, const char *key) {
-  bool may_be_passed_over = true;
-  visit_run(relation, key, [&](Tracked *run) {
-    may_be_passed_over = run->passed_over != 0 || !run->scope_known;
-    run->passed_over = 0;
+bool track_scope_claimed(Oid relation, const RowFacts &facts) {
+  if (table == nullptr) return true;
+  LWLock *lock;
+  bool made;
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return true;
+  Tracked *run = &entry->run;
+  if (made) set_facts(run, facts);
+  const bool may_be_passed_over = run->is_passed_over() || !run->scope_known;
+  if (may_be_passed_over) {
+    // Where memory did not know, a rollback leaves what is safe: the run, which was dead, has no scope.
+    if (run->passed_over == 0) run->passed_over = monotonic_now();
+    run->scope_writer = xid;
+    run->has_scope_again = true;
     run->scope_known = true;
-  });
+  }
+  LWLockRelease(lock);
   return may_be_passed_over;
+}
+
+void track_scope_known(Oid relation, const char *key) {
+  visit_run(relation, key, [](Tracked *run) { run->scope_known = true; });
 }
 
 }  // namespace esg

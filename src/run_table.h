@@ -54,6 +54,7 @@ struct Taken {
   FullTransactionId inserter;
   FullTransactionId closer;
   FullTransactionId leaser;
+  FullTransactionId scope_writer;
   int64 token;
   int64 ttl;
   TimestampTz session_start;
@@ -64,6 +65,7 @@ struct Taken {
   bool superseded;
   int64 last_sign;
   int64 passed_over;
+  bool has_scope_again;
   bool scope_known;
 };
 
@@ -103,10 +105,10 @@ struct Tracked {
   int64 ended_at;             ///< monotonic
   bool superseded;            ///< whoever beats must ask the lease's row: another incarnation may have announced itself
   bool held;                  ///< its silence is part of a mass death (see verdict rule 6)
-  int64
-      passed_over;  ///< monotonic, when a starter of its scope took it for dead: no sign of life counts until it has its
-                    ///< scope again; 0: it was not, or nobody knows
-  bool scope_known;  ///< `passed_over` tells; else only the row of the mark does (passed_over.h)
+  int64 passed_over;  ///< monotonic, when a starter of its scope took it for dead; 0: it was not, or nobody knows
+  FullTransactionId scope_writer;  ///< the transaction that did so, or gave it its scope again, is open; invalid: none
+  bool has_scope_again;            ///< with a scope_writer: it did the latter
+  bool scope_known;                ///< `passed_over` tells; else the row of the mark may (passed_over.h)
 
   int64 last_sign;  ///< monotonic; 0: none but the start that the row tells
   bool has_done;
@@ -125,6 +127,10 @@ struct Tracked {
   int64 longest_silence;  ///< µs between two signs of life, the start and the end among them
   int64 longest_stall;    ///< µs that progress stood still once it had moved, the end counted
 
+  /// No sign of life counts, as far as memory knows.
+  [[nodiscard]] bool is_passed_over() const noexcept {
+    return passed_over != 0 && !(FullTransactionIdIsValid(scope_writer) && has_scope_again);
+  }
   [[nodiscard]] bool uncommitted() const noexcept { return FullTransactionIdIsValid(inserter); }
 };
 
@@ -135,6 +141,7 @@ struct LeaseFacts {
   int64 ttl;          ///< µs; 0: none
   Oid owner;          ///< of the table
   bool by_this_xact;  ///< its row was written by the current transaction
+  bool excludes;      ///< the run keeps others out of its scope
 };
 
 // ---- what the triggers write (in the writer's own transaction) --------------------------------------------------------
@@ -144,10 +151,14 @@ struct LeaseFacts {
 /// then falls back to its row. False: as of track_update, of one that moves.
 bool track_start(Oid table, const RowFacts &facts, bool may_move);
 
-/// A live row was updated, and has its scope by what its row tells: a sign of life; progress that moved is noted. Makes an entry where there is none.
+/// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none.
 /// `started_anew`: from a terminal status; the old lease is stale, progress counts anew. False: nothing is noted, since the run
 /// was passed over; its writer claims its scope and tells again.
 bool track_update(Oid table, const RowFacts &facts, bool started_anew);
+
+/// A live row of a partitioned table is being deleted, and may come back as a move. Makes an entry where there is none, which knows
+/// nothing but the row: it is no new run.
+void track_row(Oid table, const RowFacts &facts);
 
 /// What may be left in the guard's own tables of a run that ends. Where memory does not know (no entry, or one made after the
 /// run's start) it may be.
@@ -168,13 +179,12 @@ enum class Lodged : uint8 {
   kPassedOver,  ///< the lease is noted, and no sign of life: the run claims its scope, and its worker tells again
 };
 
-/// A lease was taken, or re-attached to, and the run has its scope by what its row tells: a sign of life. Makes an entry where
-/// there is none (`facts` as the row has them).
+/// A lease was taken, or re-attached to: a sign of life. Makes an entry where there is none (`facts` as the row has them).
 Lodged track_lease(Oid table, const RowFacts &facts, const LeaseFacts &lease);
 
 enum class Beat : uint8 {
-  kAlive,        ///< noted
-  kNotHere,      ///< no entry with this token (a committed end took it along): ask the lease's row
+  kAlive,  ///< noted
+  kNotHere,  ///< no entry with this token (a committed end took it along), or one that does not know all: ask the lease's row
   kUncommitted,  ///< another session took the lease and has not committed it
   kClosed,       ///< the current transaction has ended the run
 };
@@ -219,12 +229,15 @@ TrackedRuns tracked_run(Oid table, const char *key);
 bool track_closing(Oid table, const char *key, const Tracked *copy);
 
 /// A starter of its scope, who has the scope's lock, takes a run for dead, unless a sign of life came since `copy` was made
-/// (null: no entry was there). False: it is alive. Makes an entry where there is none.
+/// (null: no entry was there). False: it is alive. Makes an entry where there is none. Holds until that is rolled back.
 bool track_passing_over(Oid table, const RowFacts &facts, const Tracked *copy);
 
-/// The run has its scope, whose lock its transaction holds: its signs of life count. Returns whether it may have been passed
-/// over before, so that there may be a row that says so.
-bool track_scope_claimed(Oid table, const char *key);
+/// The run has its scope, whose lock its transaction holds: its signs of life count, until that is rolled back. Makes an entry where
+/// there is none. Returns whether it may have been passed over before, so that there may be a row that says so.
+bool track_scope_claimed(Oid table, const RowFacts &facts);
+
+/// The run was not passed over, which was made sure of under its scope's lock.
+void track_scope_known(Oid table, const char *key);
 
 /// Forgets, once the current (sub)transaction has committed, the committed entries of a table that `copies` holds and `has_row` does
 /// not name: no live row stands behind them. Entries that had a sign of life or a change since they were copied stay.

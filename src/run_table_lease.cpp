@@ -82,8 +82,8 @@ Lodged track_lease(Oid relation, const RowFacts &facts, const LeaseFacts &lease)
   run->owner = lease.owner;
   run->session_pid = MyProcPid;
   run->session_start = MyStartTimestamp;
-  const bool passed_over = run->passed_over != 0;
-  run->scope_known = true;
+  const bool passed_over = run->is_passed_over();
+  if (!lease.excludes) run->scope_known = true;
   sign_of_life(run, now);
   LWLockRelease(lock);
   return passed_over ? Lodged::kPassedOver : Lodged::kNoted;
@@ -102,7 +102,7 @@ Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *to
   const int64 now = monotonic_now();
   // Its time is over, and another run may have taken its place.
   if (answer == Beat::kAlive &&
-      (run->session_ended || run->superseded || run->passed_over != 0 || has_lapsed(*run, now)))
+      (run->session_ended || run->superseded || run->is_passed_over() || !run->scope_known || has_lapsed(*run, now)))
     answer = Beat::kNotHere;
   if (answer == Beat::kAlive) {
     if (done != nullptr) set_done(run, *done, now);

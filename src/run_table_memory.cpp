@@ -60,6 +60,8 @@ void go_back(Tracked *run) {
   run->inserter = before.inserter;
   run->closer = before.closer;
   run->leaser = before.leaser;
+  run->scope_writer = before.scope_writer;
+  run->has_scope_again = before.has_scope_again;
   run->token = before.token;
   run->ttl = before.ttl;
   run->session_start = before.session_start;
@@ -74,6 +76,13 @@ void go_back(Tracked *run) {
   run->scope_known = before.scope_known;
 }
 
+void settle_scope(Tracked *run, XidState written) {
+  if (written != XidState::kCommitted && written != XidState::kAborted) return;
+  if ((written == XidState::kCommitted) == run->has_scope_again) run->passed_over = 0;
+  run->scope_writer = InvalidFullTransactionId;
+  run->has_scope_again = false;
+}
+
 }  // namespace
 
 bool settle(Tracked *run) {
@@ -84,6 +93,7 @@ bool settle(Tracked *run) {
     run->inserter = InvalidFullTransactionId;
     run->again = false;
   }
+  settle_scope(run, state_of(run->scope_writer));
   const XidState closed = state_of(run->closer);
   if (closed == XidState::kCommitted) return false;
   if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;

@@ -59,7 +59,7 @@ void weigh_mass_death() {
     const Tracked &run = entry->run;
     if (run.id.database != MyDatabaseId || run.binding != Binding::kHeartbeat || run.ttl == 0) return true;
     // Another run has the place of one that was passed over: its death was no part of this.
-    if (FullTransactionIdIsValid(run.closer) || run.passed_over) return true;
+    if (FullTransactionIdIsValid(run.closer) || run.is_passed_over()) return true;
     ++leases;
     if (!has_lapsed(run, now)) return true;
     ++lapsed;
@@ -69,7 +69,7 @@ void weigh_mass_death() {
   if (lapsed <= kFewEnough || lapsed * 2 <= leases || fresh == 0) return;
   each_entry(LW_EXCLUSIVE, [now](Entry *entry) {
     Tracked *run = &entry->run;
-    if (run->id.database == MyDatabaseId && !run->passed_over && has_lapsed(*run, now)) run->held = true;
+    if (run->id.database == MyDatabaseId && !run->is_passed_over() && has_lapsed(*run, now)) run->held = true;
     return true;
   });
   SpinLockAcquire(&table->lock);

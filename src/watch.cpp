@@ -65,13 +65,6 @@ Run judged(const RowEvent &event, HeapTuple tuple, const char *key, const Knowle
   return run;
 }
 
-/// Whether it is dead before this write.
-bool was_dead(const RowEvent &event, const char *key, const Knowledge &knowledge, const core::Question &question) {
-  Run run = judged(event, event.before, key, knowledge, question);
-  look_for_passing_over(*event.table, question, &run, 1);
-  return run.judgement.dead();
-}
-
 /// Whether it would be dead after it, had it its scope: where there is memory for it the write is a sign of life.
 bool stays_dead(const RowEvent &event, const char *key, const Knowledge &knowledge, const core::Question &question) {
   Run run = judged(event, event.after, key, knowledge, question);
@@ -80,13 +73,18 @@ bool stays_dead(const RowEvent &event, const char *key, const Knowledge &knowled
   return core::judge(run.evidence, run.limits, question).dead();
 }
 
-/// Whether this write brings a run back to life that was dead: another one may have started meanwhile.
+/// Whether this write brings a run back to life that was dead, or would but for something else that speaks against it: another one
+/// may have started meanwhile.
 bool revives(const RowEvent &event, const char *key) {
   const Guarded &g = *event.table;
   if (!have_memory() && !changed(event, g.start) && !changed(event, g.activity)) return false;
   const core::Question question = question_now();
   Knowledge knowledge = gather_from_memory(g, key, question);
-  if (!was_dead(event, key, knowledge, question)) return false;
+  const Run before = judged(event, event.before, key, knowledge, question);
+  const bool passed_over = is_passed_over(g, before);
+  if (!passed_over && !before.judgement.dead()) return false;
+  // Memory takes any write for a sign of life, and the run for one that has its scope.
+  if (passed_over && have_memory()) return true;
   if (knowledge.memory_alone) knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
   return !stays_dead(event, key, knowledge, question);
 }
@@ -97,6 +95,8 @@ bool enters_scope(const RowEvent &event, const char *key) {
   const Guarded &g = *event.table;
   if (!excludes(g, text_of(event, event.after, g.status))) return false;
   if (event.before == nullptr || !excludes(g, text_of(event, event.before, g.status))) return true;
+  // Memory and notes are about the old key.
+  if (changed(event, g.key)) return true;
   for (int i = 0; i < g.scope_count; ++i)
     if (changed(event, g.scope[i])) return true;
   return revives(event, key);
@@ -132,8 +132,8 @@ bool tell(const RowEvent &event, const RowFacts &facts, bool starts) {
 /// The same of a run that was passed over: it claims its scope, and then it is told.
 void tell_again(const RowEvent &event, const RowFacts &facts) {
   const Guarded &g = *event.table;
-  if (excludes(g, facts.status)) claim_scope(g, facts.key, facts.scope);
-  else if (track_scope_claimed(g.table, facts.key)) forget_passed_over(g, facts.key);
+  if (excludes(g, facts.status)) claim_scope(g, facts);
+  else if (track_scope_claimed(g.table, facts)) forget_passed_over(g, facts.key);
   const bool told PG_USED_FOR_ASSERTS_ONLY = tell(event, facts, false);
   Assert(told || !excludes(g, facts.status));
 }
@@ -148,12 +148,15 @@ void watch_live(const RowEvent &event, const char *key) {
   if (renamed) watch_gone(g, key_of(event));
   // What is refused must not leave a sign of life behind; a start that is refused is rolled back from memory too.
   const bool comes_back = was_live && !renamed && event.before != nullptr;
-  if (enters && comes_back) claim_scope(g, key, facts.scope);
+  if (enters && comes_back) claim_scope(g, facts);
   if (!tell(event, facts, !was_live || renamed)) tell_again(event, facts);
   ESG_FAULT_POINT("watch.memory_told");
-  // What ended the run may have left its lease open: somebody had locked it, or the triggers were off.
-  if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) end_lease(g, key, "retried");
-  if (enters && !comes_back) claim_scope(g, key, facts.scope);
+  // What ended the run may have left its lease open, or a starter may have passed it over before it saw the end: somebody had locked it, or the triggers were off.
+  if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) {
+    end_lease(g, key, "retried");
+    if (g.exclusive) forget_passed_over(g, key);
+  }
+  if (enters && !comes_back) claim_scope(g, facts);
   ESG_FAULT_POINT("watch.scope_claimed");
 }
 
@@ -172,6 +175,7 @@ static Datum watch_row(FunctionCallInfo fcinfo) {
   const RowEvent event = row_event(trigger, g);
   const char *key = text_of(event, event.after, g->key);
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
+    if (key != nullptr && g->partitioned) track_row(g->table, facts_of(event, event.after, key));
     if (key != nullptr) watch_gone(*g, key);
     return Datum(0);
   }

@@ -1,6 +1,8 @@
 -- The guard's own tables. Only its functions write them; the cache reads them by position, so new columns go to the end.
 -- None has a foreign key: pg_restore loads the tables of an extension side by side, in any order. What belongs to a table's
 -- settings goes with them by a trigger (settings_changed).
+-- Each has a primary key or REPLICA IDENTITY FULL: where a publication is FOR ALL TABLES, rows of a table with neither can be
+-- neither changed nor deleted, and the application's statement fails with them.
 
 CREATE TABLE sync_guard.settings (
     relation           regclass PRIMARY KEY,
@@ -122,6 +124,7 @@ CREATE TABLE sync_guard.passed_over (
     run_key        text NOT NULL,
     passed_over_at timestamptz NOT NULL
 );
+ALTER TABLE sync_guard.passed_over REPLICA IDENTITY FULL;
 -- Not unique: who starts a run must not wait for another starter.
 CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);
 COMMENT ON TABLE sync_guard.passed_over IS 'dead runs whose exclusive scope another run has taken, until they are closed or have it again; memory knows it too, but not after a restart';
@@ -138,6 +141,7 @@ CREATE TABLE sync_guard.scope_rhythms (
     long_gap         interval,
     last_completed   timestamptz
 );
+ALTER TABLE sync_guard.scope_rhythms REPLICA IDENTITY FULL;
 -- Scopes of applications are of any length, keys of a btree are not.
 CREATE UNIQUE INDEX scope_rhythms_scope ON sync_guard.scope_rhythms
     (relation, pg_catalog.jsonb_hash_extended(scope, 0), pg_catalog.jsonb_hash_extended(scope, 1));
@@ -156,6 +160,7 @@ CREATE TABLE sync_guard.observed_gaps (
     longest_silence interval NOT NULL,
     longest_stall   interval
 );
+ALTER TABLE sync_guard.observed_gaps REPLICA IDENTITY FULL;
 CREATE INDEX observed_gaps_run ON sync_guard.observed_gaps (relation, run_key);
 COMMENT ON TABLE sync_guard.observed_gaps IS 'of runs that ended while they were in shared memory: what only memory knew; brought in by the sweep';
 COMMENT ON COLUMN sync_guard.observed_gaps.longest_silence IS 'the longest time between two signs of life, start and end among them';
@@ -172,6 +177,7 @@ CREATE TABLE sync_guard.alert_settings (
     min_sample  integer,
     UNIQUE NULLS NOT DISTINCT (rule, relation, scope)
 );
+ALTER TABLE sync_guard.alert_settings REPLICA IDENTITY FULL;
 COMMENT ON TABLE sync_guard.alert_settings IS 'what set_alert_rule changed; the defaults are the library''s own. Read through the view alert_rules';
 COMMENT ON COLUMN sync_guard.alert_settings.relation IS 'NULL: all tables, and the rules that are about no table';
 COMMENT ON COLUMN sync_guard.alert_settings.scope IS '{}: every scope of the table';

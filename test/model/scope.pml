@@ -55,7 +55,7 @@ bool promise_one_live, promise_one_commits;
 /* Committed rows. (Of those of open transactions the scope's lock tells.) `mark`: the ghost's row in sync_guard.passed_over. */
 byte status[3];
 bool mark;
-/* Who holds the lock of the scope's atom (src/exclusive.cpp: lock_atom). */
+/* Who holds the lock of the scope's atom (src/exclusive.cpp: try_atom). */
 byte scope_lock = NOBODY;
 byte ghost_row_lock = NOBODY;
 /* The ghost's entry in memory. Where there is one it knows whether the ghost was passed over (Tracked::scope_known). */

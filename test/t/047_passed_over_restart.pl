@@ -65,7 +65,19 @@ is(sql(qq{SELECT count(*) FROM sync_guard.passed_over WHERE run_key = '$given_up
 my $back = pass_over('back', q{'200 ms'});
 sql(qq{UPDATE runs SET status = 'completed' WHERE id = $back->{other}});
 is(sql($back->{sign}), 't', 'with its scope free a worker comes back');
-is(sql(q{SELECT count(*) FROM sync_guard.passed_over}), '4', 'four runs are noted as passed over, it is none of them');
+# One that has it again by a transaction that was rolled back, and then by one that was not.
+my $twice = pass_over('twice', q{'200 ms'});
+sql(qq{UPDATE runs SET status = 'completed' WHERE id = $twice->{other}});
+is(sql("BEGIN; $twice->{sign}; ROLLBACK"), 't', 'twice: it comes back in a transaction that is rolled back');
+is(live($node, 'twice'), '', 'twice: so it has not');
+is(sql($twice->{sign}), 't', 'twice: its next heartbeat brings it back');
+is(live($node, 'twice'), $twice->{key}, 'twice: and it is back');
+
+# One against which something else speaks too: that it is told of is no reason to forget that it was passed over.
+sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "aged"}', max_age => '30 min')});
+my $aged = pass_over('aged', '');
+
+is(sql(q{SELECT string_agg(run_key, ' ' ORDER BY run_key::int) FROM sync_guard.passed_over}), join(' ', (map { $_->{key} } @runs), $aged->{key}), 'these runs are noted as passed over, none that is back is among them');
 
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -79,7 +91,10 @@ $node->stop('immediate');
 $node->start;
 is(live($node, $_->{type}), $_->{other}, "$_->{type}: after a crash readers are shown the other one alone") for @runs;
 is(sql(qq{SELECT verdict FROM sync_guard.live_runs() WHERE run_key = '$given_up'}), 'suspect', 'the one that nobody has replaced gets its grace');
-is(live($node, 'back'), $back->{key}, 'as does the one that had come back');
+is(live($node, $_->{type}), $_->{key}, "$_->{type}: as does the one that had come back") for $back, $twice;
+is(sqlstate_of($node, $aged->{sign}), 'SY002', 'aged: it is not told of without its scope');
+sql(q{SELECT sync_guard.set_limit('runs', '{"sync_type": "aged"}', max_age => '1 day')});
+is(live($node, 'aged'), $aged->{other}, 'aged: so with a longer limit the other one alone is running');
 like(sql(qq{SELECT string_agg(verdict || ': ' || why, E'\\n') FROM sync_guard.live_runs() WHERE run_key IN ('$runs[1]{key}', '$runs[2]{key}')}),
 	qr/^(passed_over: passed_over: it was dead when another run of its scope started [^\n]+ ago\n?){2}$/, 'the verdict says why');
 foreach my $run (@runs)
@@ -107,12 +122,12 @@ is($standby->safe_psql('postgres', $promoted->{sign}), 'f', 'promoted: its worke
 
 # ---- what ends it, and what sweeps it up ------------------------------------------------------------------------------------------
 $standby->safe_psql('postgres', qq{UPDATE runs SET status = 'failed' WHERE id = $promoted->{key}});
-is($standby->safe_psql('postgres', q{SELECT count(*) FROM sync_guard.passed_over}), '0', 'the end of the run is the end of the note');
+is($standby->safe_psql('postgres', qq{SELECT count(*) FROM sync_guard.passed_over WHERE run_key = '$promoted->{key}'}), '0', 'the end of the run is the end of the note');
 $node = $standby;
 my $cleared = pass_over('cleared', q{'200 ms'});
 my $kept = pass_over('kept', q{'200 ms'});
 sql(qq{SET session_replication_role = replica; DELETE FROM runs WHERE id = $cleared->{key}});
-is(sql(q{SELECT count(*) FROM sync_guard.passed_over}), '2', 'of one that was deleted past the triggers the note is left');
+is(sql(qq{SELECT count(*) FROM sync_guard.passed_over WHERE run_key IN ('$cleared->{key}', '$kept->{key}')}), '2', 'of one that was deleted past the triggers the note is left');
 sql(q{SELECT sync_guard.resume_reaping('runs'), sync_guard.reap_stale_syncs(relation => 'runs')});
 is(sql(q{SELECT count(*) FROM sync_guard.passed_over}), '0', 'and the next reaping has swept it up, and closed the other one');
 is(sql(qq{SELECT status FROM runs WHERE id = $kept->{key}}), 'failed', 'the one that was passed over is reaped');
