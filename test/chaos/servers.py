@@ -190,9 +190,16 @@ class Pooler:
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self, number):
-        if self.process is not None:
+        """By the signal; since 1.23 a first SIGTERM waits for all clients to leave, frozen ones too, and a second does not."""
+        if self.process is None:
+            return
+        while True:
             self.process.send_signal(number)
-            self.process.wait()
+            try:
+                self.process.wait(1)
+                return
+            except subprocess.TimeoutExpired:
+                pass
 
     def restart(self, number):
         self.kill(number)
