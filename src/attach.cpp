@@ -53,7 +53,7 @@ bool bind_here(const Guarded &g, const RunId &id, int64 token) {
 
 /// False: another run has it, or what is noted of that cannot be written here.
 bool regains_scope(const Guarded &g, const RowFacts &facts) {
-  if (XactReadOnly) return false;
+  if (XactReadOnly && g.excludes(facts.status)) return false;
   ErrorData *error = pg::try_in_subtransaction([&] { regain_scope(g, facts); });
   if (error != nullptr && error->sqlerrcode != kScopeRunning) ReThrowError(error);
   return error == nullptr;
@@ -64,10 +64,10 @@ Lodged bring_back(const Guarded &g, const Run &run, const LeaseFacts &lease) {
   const RowFacts facts = facts_of(run);
   if (needs_its_scope(run) && !regains_scope(g, facts)) return Lodged::kPassedOver;
   ESG_FAULT_POINT("heartbeat.scope_claimed");
-  const Lodged lodged = track_lease(g.table, facts, lease);
+  Lodged lodged = track_lease(g.table, facts, lease);
+  if (lodged == Lodged::kNoted && lease.excludes && !make_sure_of_scope(g, facts)) lodged = Lodged::kPassedOver;
   // It was passed over just now, since it was read.
   if (lodged == Lodged::kPassedOver && regains_scope(g, facts)) return track_lease(g.table, facts, lease);
-  if (lodged == Lodged::kNoted && lease.excludes) make_sure_of_scope(g, facts);
   return lodged;
 }
 

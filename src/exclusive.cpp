@@ -381,7 +381,7 @@ void claim_scope(const Guarded &g, const RowFacts &facts) {
   forget_passed_over(g, facts.key);
 }
 
-void make_sure_of_scope(const Guarded &g, const RowFacts &facts) {
+bool make_sure_of_scope(const Guarded &g, const RowFacts &facts) {
   int held = 0;
   const auto lock = [&held](uint64 hash) {
     LOCKTAG tag;
@@ -390,7 +390,9 @@ void make_sure_of_scope(const Guarded &g, const RowFacts &facts) {
     return true;
   };
   // Who starts a run there has the lock until what he notes is committed.
-  if (each_atom(g, facts.scope, lock) && !is_noted_as_passed_over(g, facts.key)) track_scope_known(g.table, facts.key);
+  const bool at_rest = each_atom(g, facts.scope, lock);
+  const bool passed_over = is_noted_as_passed_over(g, facts.key);
+  if (at_rest && !passed_over) track_scope_known(g.table, facts.key);
   (void)each_atom(g, facts.scope, [&held](uint64 hash) {
     if (held == 0) return false;
     --held;
@@ -399,6 +401,7 @@ void make_sure_of_scope(const Guarded &g, const RowFacts &facts) {
     (void)LockRelease(&tag, ExclusiveLock, false);
     return true;
   });
+  return !passed_over;
 }
 
 }  // namespace esg

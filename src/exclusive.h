@@ -12,8 +12,8 @@ namespace esg {
 void claim_scope(const Guarded &g, const RowFacts &facts);
 
 /// Lets memory know that a live run was not passed over, where that can be told: nobody is just starting a run of its scope. After a
-/// start of the server memory does not know it of the runs that were there before.
-void make_sure_of_scope(const Guarded &g, const RowFacts &facts);
+/// start of the server memory does not know it of the runs that were there before. False: it was passed over.
+bool make_sure_of_scope(const Guarded &g, const RowFacts &facts);
 
 /// SQL condition on alias t: the row's scope overlaps this one. Columns with `any[i]` are not looked at (may be null).
 char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *any);

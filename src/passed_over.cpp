@@ -83,6 +83,27 @@ int compare_key(const void *key, const void *run) {
   return strcmp(static_cast<const char *>(key), (*static_cast<Run *const *>(run))->key);
 }
 
+int by_text(const void *a, const void *b) {
+  return strcmp(*static_cast<const char *const *>(a), *static_cast<const char *const *>(b));
+}
+
+/// Those of the keys that are not noted yet, as text[]; 0: none.
+Datum not_noted(const Guarded &g, const char *const *keys, int count) {
+  auto **sorted = static_cast<const char **>(palloc(sizeof(char *) * count));
+  memcpy(sorted, keys, sizeof(char *) * count);
+  qsort(sorted, count, sizeof(char *), by_text);
+  auto *noted = static_cast<bool *>(palloc0(sizeof(bool) * count));
+  each_mark(g, [&](const char *key, core::Micros) {
+    const void *found = bsearch(&key, sorted, count, sizeof(char *), by_text);
+    if (found != nullptr) noted[static_cast<const char *const *>(found) - sorted] = true;
+    return true;
+  });
+  int left = 0;
+  for (int i = 0; i < count; ++i)
+    if (!noted[i]) sorted[left++] = sorted[i];
+  return left == 0 ? Datum(0) : pg::text_array(sorted, left);
+}
+
 }  // namespace
 
 bool is_noted_as_passed_over(const Guarded &g, const char *key) {
@@ -99,14 +120,9 @@ void note_passed_over(const Guarded &g, const char *const *keys, int count) {
   pg::Statement insert(
       "INSERT INTO sync_guard.passed_over (relation, run_key, passed_over_at)"
       " SELECT $1, k.key, $3 FROM pg_catalog.unnest($2) AS k (key)");
-  auto **fresh = static_cast<const char **>(palloc(sizeof(char *) * count));
-  int wanted = 0;
-  for (int i = 0; i < count; ++i)
-    if (!is_noted_as_passed_over(g, keys[i])) fresh[wanted++] = keys[i];
-  if (wanted == 0) return;
-  insert.add_oid(g.table)
-      .add(TEXTARRAYOID, pg::text_array(fresh, wanted))
-      .add(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
+  const Datum fresh = not_noted(g, keys, count);
+  if (fresh == 0) return;
+  insert.add_oid(g.table).add(TEXTARRAYOID, fresh).add(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
   write_marks(g, insert);
 }
 

@@ -109,6 +109,59 @@ sub crash
 
 guard('runs');
 
+# ---- a sweep that had looked before ---------------------------------------------------------------------------------------------
+guard('swept', undef, 'reaped');
+sql(q{SELECT sync_guard.set_limit('swept', '{"sync_type": "swept"}', max_silence => '1 ms')});
+after_crash(
+	sub {
+		# Where the sweep is held: it ends the lease of a run that was deleted past the triggers.
+		my $gone = start('swept', 'gone');
+		lease('swept', $gone, '10 min');
+		sql(q{
+			SET session_replication_role = replica; DELETE FROM swept;
+			CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1); RETURN NULL; END';
+			CREATE TRIGGER held BEFORE UPDATE ON sync_guard.leases EXECUTE FUNCTION held()});
+		my $locker = session();
+		$locker->query_safe('SELECT pg_advisory_lock(1)');
+		my $answer = '';
+		my $sweep = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{SELECT sync_guard.reap_stale_syncs(relation => 'swept')} ],
+			'>', \$answer, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+		poll_until($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sync_guard.reap%'}, 'swept: a sweep has looked, and waits');
+		my $ghost = start('swept', 'swept');
+		is_dead('swept', $ghost);
+		my $other = start('swept', 'swept');
+		is(marks('swept', $ghost), '1', 'swept: meanwhile a run is passed over');
+		$locker->query_safe('SELECT pg_advisory_unlock(1)');
+		$sweep->finish;
+		$locker->quit;
+		sql('DROP FUNCTION held CASCADE');
+		is($answer, "0\n", 'swept: the sweep closes nothing');
+		is(sql("SELECT count(*) FROM sync_guard.leases WHERE relation = 'swept'::regclass AND ended_at IS NULL"), '0', 'swept: and has settled what it waited for');
+		is(marks('swept', $ghost), '1', 'swept: of what came after it had looked it takes nothing away');
+		sql(q{SELECT sync_guard.set_limit('swept', '{"sync_type": "swept"}', max_silence => '1 day')});
+		return $other;
+	},
+	sub { is(live('swept', 'swept'), $_[0], 'swept: the other one alone is live'); });
+
+# ---- the starter is prepared ----------------------------------------------------------------------------------------------------
+after_crash(
+	sub {
+		my ($ghost, $beat) = lapsed('runs', 'prepared');
+		sql(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('prepared'); PREPARE TRANSACTION 'starter'});
+		return ($ghost, $beat);
+	},
+	sub {
+		my ($ghost, $beat) = @_;
+		my $worker = session();
+		is(told($worker, $beat), 't', 'prepared: before the starter commits, the first one goes on');
+		sql(q{COMMIT PREPARED 'starter'});
+		my $other = sql(q{SELECT max(id) FROM runs WHERE sync_type = 'prepared'});
+		is(live('runs', 'prepared'), $other, 'prepared: after it the other one alone is live');
+		is(told($worker, $beat), 'f', "prepared: and so a heartbeat, number $_") for 1 .. 2;
+		is(live('runs', 'prepared'), $other, 'prepared: nor does that change it');
+		$worker->quit;
+	});
+
 # ---- the table of the notes is locked -------------------------------------------------------------------------------------------
 after_crash(
 	sub { return (passed_over('runs', 'locked'), start('runs', 'unlocked')); },
@@ -153,25 +206,6 @@ after_crash(
 		$both->(sub { return 'COMMIT' }, '', 'it is committed');
 		is(marks($_), '1', "serializable: $_, the dead run is noted") for qw(ra rb);
 		$_->quit for values %sessions;
-	});
-
-# ---- the starter is prepared ----------------------------------------------------------------------------------------------------
-after_crash(
-	sub {
-		my ($ghost, $beat) = lapsed('runs', 'prepared');
-		sql(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('prepared'); PREPARE TRANSACTION 'starter'});
-		return ($ghost, $beat);
-	},
-	sub {
-		my ($ghost, $beat) = @_;
-		my $worker = session();
-		is(told($worker, $beat), 't', 'prepared: before the starter commits, the first one goes on');
-		sql(q{COMMIT PREPARED 'starter'});
-		my $other = sql(q{SELECT max(id) FROM runs WHERE sync_type = 'prepared'});
-		is(live('runs', 'prepared'), $other, 'prepared: after it the other one alone is live');
-		is(told($worker, $beat), 'f', "prepared: and so a heartbeat, number $_") for 1 .. 2;
-		is(live('runs', 'prepared'), $other, 'prepared: nor does that change it');
-		$worker->quit;
 	});
 
 # ---- the key changes ------------------------------------------------------------------------------------------------------------
@@ -236,36 +270,6 @@ foreach ([ 'backdated', q{- interval '1 minute'} ], ['timeless'])
 			is(marks($table), '0', "$table: nothing is noted of it");
 		});
 }
-
-# ---- a sweep that had looked before ---------------------------------------------------------------------------------------------
-guard('swept', undef, 'reaped');
-sql(q{SELECT sync_guard.set_limit('swept', '{"sync_type": "swept"}', max_silence => '1 ms')});
-after_crash(
-	sub {
-		# What the sweep has to wait for: the lease of a run that was deleted past the triggers, in a table that is locked.
-		my $gone = start('swept', 'gone');
-		lease('swept', $gone, '10 min');
-		sql('SET session_replication_role = replica; DELETE FROM swept');
-		my $locker = session();
-		$locker->query_safe('BEGIN; LOCK TABLE sync_guard.leases IN SHARE MODE');
-		my $answer = '';
-		my $sweep = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{SELECT sync_guard.reap_stale_syncs(relation => 'swept')} ],
-			'>', \$answer, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-		poll_until($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sync_guard.reap%'}, 'swept: a sweep has looked, and waits');
-		my $ghost = start('swept', 'swept');
-		is_dead('swept', $ghost);
-		my $other = start('swept', 'swept');
-		is(marks('swept', $ghost), '1', 'swept: meanwhile a run is passed over');
-		$locker->query_safe('COMMIT');
-		$sweep->finish;
-		$locker->quit;
-		is($answer, "0\n", 'swept: the sweep closes nothing');
-		is(sql("SELECT count(*) FROM sync_guard.leases WHERE relation = 'swept'::regclass AND ended_at IS NULL"), '0', 'swept: and has settled what it waited for');
-		is(marks('swept', $ghost), '1', 'swept: of what came after it had looked it takes nothing away');
-		sql(q{SELECT sync_guard.set_limit('swept', '{"sync_type": "swept"}', max_silence => '1 day')});
-		return $other;
-	},
-	sub { is(live('swept', 'swept'), $_[0], 'swept: the other one alone is live'); });
 
 # ---- the starter gives up -------------------------------------------------------------------------------------------------------
 guard('given_up', q{, exclusive => true, scope_overlaps => '{"sync_type": {"both": ["a", "b"]}}'}, 'reaped');
@@ -370,6 +374,7 @@ after_crash(
 	sub { is(live('parts', 'ghost'), $_[0], 'parts: and it outlives another crash'); });
 
 # ---- it ends while its starter is in flight -------------------------------------------------------------------------------------
+sql(q{SELECT sync_guard.allow_transition('runs', 'failed', 'running')});
 after_crash(
 	sub {
 		my ($ghost) = lapsed('runs', 'in flight');

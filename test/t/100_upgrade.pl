@@ -65,7 +65,7 @@ my @changes = (
 	'ALTER FUNCTION sync_guard.heartbeat STABLE', 'ALTER FUNCTION sync_guard.heartbeat STRICT', 'ALTER FUNCTION sync_guard.heartbeat PARALLEL SAFE',
 	'ALTER FUNCTION sync_guard.heartbeat COST 2', 'ALTER FUNCTION sync_guard.heartbeat SET work_mem = 100', 'ALTER FUNCTION sync_guard.heartbeat SECURITY DEFINER',
 	'ALTER FUNCTION sync_guard.heartbeat OWNER TO somebody', 'ALTER TABLE sync_guard.journal OWNER TO somebody', 'ALTER EVENT TRIGGER emag_sync_guard_forget_dropped DISABLE',
-	'ALTER TABLE sync_guard.journal ADD COLUMN x int', 'ALTER TABLE sync_guard.observed_gaps ALTER longest_silence DROP NOT NULL', 'ALTER TABLE sync_guard.observed_gaps ALTER run_key TYPE varchar',
+	'ALTER TABLE sync_guard.journal ADD COLUMN x int', 'ALTER TABLE sync_guard.observed_gaps REPLICA IDENTITY DEFAULT', 'ALTER TABLE sync_guard.observed_gaps ALTER longest_silence DROP NOT NULL', 'ALTER TABLE sync_guard.observed_gaps ALTER run_key TYPE varchar',
 	'ALTER TABLE sync_guard.journal ALTER false_positive SET DEFAULT true', 'ALTER TABLE sync_guard.journal DROP CONSTRAINT journal_event_check',
 	'CREATE INDEX x ON sync_guard.journal (role)', 'DROP INDEX sync_guard.journal_at', 'ALTER INDEX sync_guard.journal_at RENAME TO x',
 	'ALTER SEQUENCE sync_guard.journal_id_seq CACHE 2', 'ALTER TABLE sync_guard.settings DISABLE TRIGGER ALL', 'ALTER VIEW sync_guard.alerts SET (security_barrier = on)',
