@@ -17,7 +17,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub guard
 {
 	my ($table, $options, $reaped) = @_;
-	make_run_table($node, $table) unless sql("SELECT to_regclass('$table')") ne '';
+	make_run_table($node, $table) if sql("SELECT to_regclass('$table')") eq '';
 	sql("SELECT sync_guard.guard_table('$table', scope_columns => '{sync_type}', time_zone => 'UTC'" . ($options // ', exclusive => true') . ')');
 	sql("SELECT sync_guard.pause_reaping('$table', '2100-01-01')") unless $reaped;
 	return;
@@ -33,36 +33,34 @@ sub live
 sub is_dead
 {
 	my ($table, $key) = @_;
-	return poll_until($node, qq{SELECT EXISTS (SELECT FROM sync_guard.live_runs() WHERE relation = '$table'::regclass AND run_key = '$key' AND dead)}, "$table, run $key: it is dead");
+	my $dead = qq{SELECT EXISTS (SELECT FROM sync_guard.live_runs() WHERE relation = '$table'::regclass AND run_key = '$key' AND dead)};
+	return poll_until($node, $dead, "$table, run $key: it is dead");
 }
 
+# How many notes there are on these runs.
 sub marks
 {
-	my ($table, $key) = @_;
-	return sql("SELECT count(*) FROM sync_guard.passed_over WHERE relation = '$table'::regclass" . ($key ? " AND run_key = '$key'" : ''));
+	my ($table, @keys) = @_;
+	return sql("SELECT count(*) FROM sync_guard.passed_over WHERE relation = '$table'::regclass AND run_key IN (" . join(', ', map { "'$_'" } @keys) . ')');
 }
 
+sub insert { return "INSERT INTO $_[0] (sync_type) VALUES ('$_[1]')"; }
+sub update { return "UPDATE $_[0] SET processed_items = processed_items + 1 WHERE id = $_[1]"; }
+sub finish { return sql("UPDATE $_[0] SET status = 'completed' WHERE id = $_[1]"); }
+sub lease { return sql("SELECT sync_guard.take_lease('$_[0]', $_[1], '$_[2]')"); }
+
+# A run that starts now, or so long before or after that; its key.
 sub start
 {
-	my ($table, $type, $started) = @_;
-	return sql("INSERT INTO $table (sync_type" . ($started ? ', started_at' : '') . ") VALUES ('$type'" . ($started ? ", (now() AT TIME ZONE 'UTC') $started" : '') . ') RETURNING id');
-}
-
-sub finish { return sql("UPDATE $_[0] SET status = 'completed' WHERE id = $_[1]"); }
-
-sub update { return "UPDATE $_[0] SET processed_items = processed_items + 1 WHERE id = $_[1]"; }
-
-sub lease
-{
-	my ($table, $key, $ttl) = @_;
-	return sql("SELECT sync_guard.take_lease('$table', $key, '$ttl')");
+	my ($table, $type, $away) = @_;
+	return sql("INSERT INTO $table (sync_type, started_at) VALUES ('$type', (now() AT TIME ZONE 'UTC') " . ($away // '') . ') RETURNING id');
 }
 
 # A run whose lease has lapsed: its key, and its worker's heartbeat.
 sub lapsed
 {
-	my ($table, $type, $started) = @_;
-	my $key = start($table, $type, $started);
+	my ($table, $type, $away) = @_;
+	my $key = start($table, $type, $away);
 	my $token = lease($table, $key, '200 ms');
 	is_dead($table, $key);
 	return ($key, "SELECT sync_guard.heartbeat($token)");
@@ -71,8 +69,8 @@ sub lapsed
 # The same, and the run that has taken its place.
 sub passed_over
 {
-	my ($table, $type, $started) = @_;
-	my @ghost = lapsed($table, $type, $started);
+	my ($table, $type, $away) = @_;
+	my @ghost = lapsed($table, $type, $away);
 	my $other = start($table, $type);
 	is(live($table, $type), $other, "$type: another run has its place");
 	return (@ghost, $other);
@@ -89,8 +87,7 @@ sub session
 sub told
 {
 	my ($session, $statement) = @_;
-	my $out = $session->query($statement);
-	$out .= $session->{stderr};
+	my $out = $session->query($statement) . $session->{stderr};
 	$session->{stderr} = '';
 	return $out;
 }
@@ -100,12 +97,7 @@ sub told
 my @cases;
 sub after_crash { push @cases, { parts => [@_] }; return; }
 
-sub crash
-{
-	$node->stop('immediate');
-	$node->start;
-	return;
-}
+sub crash { $node->stop('immediate'); return $node->start; }
 
 guard('runs');
 
@@ -147,7 +139,7 @@ after_crash(
 after_crash(
 	sub {
 		my ($ghost, $beat) = lapsed('runs', 'prepared');
-		sql(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('prepared'); PREPARE TRANSACTION 'starter'});
+		sql('BEGIN; ' . insert('runs', 'prepared') . q{; PREPARE TRANSACTION 'starter'});
 		return ($ghost, $beat);
 	},
 	sub {
@@ -178,7 +170,7 @@ after_crash(
 		my $warned = qr/^psql:<stdin>:1: WARNING:  could not note which dead runs of table \S*runs were passed over: table sync_guard.passed_over is locked\n/;
 		is($try->("UPDATE runs SET status = 'completed' WHERE id = $alive", 'an end after a restart'), '', 'locked: and has nothing to tell');
 		like($try->("UPDATE runs SET status = 'failed' WHERE id = $ghost", 'the end of one that was passed over'), $warned, 'locked: it does not wait, and warns');
-		like($try->(q{INSERT INTO runs (sync_type) VALUES ('locked late')}, 'a start'), $warned, 'locked: nor does a start');
+		like($try->(insert('runs', 'locked late'), 'a start'), $warned, 'locked: nor does a start');
 		is(live('runs', 'locked'), $other, 'locked: the other one is live');
 		is(sql($beat), 'f', 'locked: memory tells of whom it has passed over');
 		isnt(live('runs', 'locked late'), '', 'locked: its place is taken');
@@ -194,7 +186,7 @@ after_crash(
 	sub {
 		my %alive;
 		@alive{qw(ra rb)} = @_;
-		lapsed($_, 'dead') for qw(ra rb);
+		my %dead = map { $_ => (lapsed($_, 'dead'))[0] } qw(ra rb);
 		my %sessions = map { $_ => session() } qw(ra rb);
 		my $both = sub {
 			my ($statement, $expected, $what) = @_;
@@ -202,9 +194,9 @@ after_crash(
 		};
 		$both->(sub { return 'BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1' }, '1', 'its snapshot is taken');
 		$both->(sub { return update($_[0], $alive{ $_[0] }) }, '', 'a sign of life');
-		$both->(sub { return "INSERT INTO $_[0] (sync_type) VALUES ('dead')" }, '', 'a start past a dead run');
+		$both->(sub { return insert($_[0], 'dead') }, '', 'a start past a dead run');
 		$both->(sub { return 'COMMIT' }, '', 'it is committed');
-		is(marks($_), '1', "serializable: $_, the dead run is noted") for qw(ra rb);
+		is(marks($_, $dead{$_}), '1', "serializable: $_, the dead run is noted") for qw(ra rb);
 		$_->quit for values %sessions;
 	});
 
@@ -224,7 +216,7 @@ after_crash(
 		finish('runs', $other);
 		my $key = sql($rename->($ghost) . ' RETURNING id');
 		is(live('runs', 'renamed'), $key, 'renamed: with the scope free it lives by its new key');
-		is(marks('runs', $ghost) + marks('runs', $key), 0, 'renamed: and nothing is noted of it any more');
+		is(marks('runs', $ghost, $key), '0', 'renamed: and nothing is noted of it any more');
 	});
 
 # ---- a start in the future ------------------------------------------------------------------------------------------------------
@@ -255,11 +247,11 @@ after_crash(
 	sub { is(live('again', 'again'), $_[0], 'again: it stays dead'); });
 foreach ([ 'backdated', q{- interval '1 minute'} ], ['timeless'])
 {
-	my ($table, $started) = @$_;
+	my ($table, $away) = @$_;
 	after_crash(
 		sub {
 			$emptied->($table);
-			my $key = start($table, $table, $started);
+			my $key = start($table, $table, $away);
 			is($key, 1, "$table: the key has come again");
 			is(live($table, $table), $key, "$table: and lives");
 			lease($table, $key, '10 min');
@@ -267,7 +259,7 @@ foreach ([ 'backdated', q{- interval '1 minute'} ], ['timeless'])
 		},
 		sub {
 			is(live($table, $table), $_[0], "$table: after a crash too");
-			is(marks($table), '0', "$table: nothing is noted of it");
+			is(marks($table, $_[0]), '0', "$table: nothing is noted of it");
 		});
 }
 
@@ -277,13 +269,13 @@ sql(q{SELECT sync_guard.set_limit('given_up', '{}', max_silence => '30 min')});
 my %given_up = map { $_ => start('given_up', $_, q{- interval '2 hours'}) } qw(a c d);
 start('given_up', 'b');
 is_dead('given_up', $_) for values %given_up;
-is(sqlstate_of($node, q{INSERT INTO given_up (sync_type) VALUES ('both')}), 'SY002', 'given up: one that needs both scopes is refused for one of them');
-sql(q{BEGIN; INSERT INTO given_up (sync_type) VALUES ('c'); ROLLBACK});
-sql(q{BEGIN; SAVEPOINT s; INSERT INTO given_up (sync_type) VALUES ('d'); ROLLBACK TO s; COMMIT});
+is(sqlstate_of($node, insert('given_up', 'both')), 'SY002', 'given up: one that needs both scopes is refused for one of them');
+sql('BEGIN; ' . insert('given_up', 'c') . '; ROLLBACK');
+sql('BEGIN; SAVEPOINT s; ' . insert('given_up', 'd') . '; ROLLBACK TO s; COMMIT');
 sql(q{SELECT sync_guard.set_limit('given_up', '{}', max_silence => '1 day')});
 is(live('given_up', $_), $given_up{$_}, "given up: $_ was passed over by nobody, and with a longer limit it is live") for sort keys %given_up;
 is(sql(q{SELECT sync_guard.reap_stale_syncs(relation => 'given_up')}), '0', 'given up: and is not reaped');
-is(marks('given_up'), '0', 'given up: nothing is noted');
+is(marks('given_up', values %given_up), '0', 'given up: nothing is noted');
 is(sqlstate_of($node, update('given_up', $given_up{$_})), '', "given up: $_ goes on") for sort keys %given_up;
 
 # ---- a return that is rolled back -----------------------------------------------------------------------------------------------
@@ -347,7 +339,7 @@ after_crash(
 		sql($move->($_)) for $key, $leased;
 		is(sql("SELECT count(*) FROM parts_2 WHERE id IN ($key, $leased)"), '2', 'parts: both have moved');
 		is(live('parts', 'moves'), $key, 'parts: one that moves after a crash is live');
-		is(marks('parts'), '0', 'parts: nothing is noted');
+		is(marks('parts', $key, $leased), '0', 'parts: nothing is noted of them');
 		is(sql("SELECT sync_guard.heartbeat($token)"), 't', 'parts: its lease goes with a run that has one');
 		is(sql("SELECT lease FROM sync_guard.live_runs() WHERE relation = 'parts'::regclass AND run_key = '$leased'"), 'heartbeat', 'parts: and it is judged by it');
 		return @_;
@@ -379,7 +371,7 @@ after_crash(
 	sub {
 		my ($ghost) = lapsed('runs', 'in flight');
 		my $starter = session();
-		my $other = told($starter, q{BEGIN; INSERT INTO runs (sync_type) VALUES ('in flight') RETURNING id});
+		my $other = told($starter, 'BEGIN; ' . insert('runs', 'in flight') . ' RETURNING id');
 		sql("UPDATE runs SET status = 'failed' WHERE id = $ghost");
 		is(told($starter, 'COMMIT'), '', 'in flight: the starter commits after the end of the run that it has passed over');
 		$starter->quit;
@@ -393,62 +385,6 @@ after_crash(
 		is(marks('runs', $_[0]), '0', 'in flight: nothing is noted of it');
 	});
 
-# ---- the lease in the statement that starts the run -----------------------------------------------------------------------------
-guard('shared', '');
-foreach my $table (qw(shared runs))
-{
-	my $type = 'at once';
-	my $start = qq{WITH r AS (INSERT INTO $table (sync_type) VALUES ('$type') RETURNING id) SELECT sync_guard.take_lease('$table', (SELECT id FROM r), '10 min')};
-	my $entries = "SELECT count(*) FROM sync_guard.tracked_runs WHERE relation = '$table'::regclass";
-	my $known = sql($entries);
-	like(sql("BEGIN; $start; ROLLBACK"), qr/^\d+$/, "at once in $table: a lease for a start that is rolled back");
-	is(sql($entries), $known, "at once in $table: nothing is left of it in memory");
-	is(live($table, $type), '', "at once in $table: nobody is live");
-	after_crash(
-		sub {
-			my $token = sql($start);
-			is(sql("SELECT sync_guard.heartbeat($token)"), 't', "at once in $table: the lease has its worker");
-			my $key = live($table, $type);
-			is(sql("SELECT uncommitted, token, lease FROM sync_guard.tracked_runs WHERE relation = '$table'::regclass AND run_key = '$key'"),
-				"f|$token|heartbeat", "at once in $table: memory knows it");
-			is(sql("SELECT verdict, lease FROM sync_guard.live_runs() WHERE relation = '$table'::regclass AND run_key = '$key'"), 'live|heartbeat', "at once in $table: as readers do");
-			is(sql("SELECT sync_guard.heartbeat($token)"), 't', "at once in $table: and its next heartbeat is heard");
-			return ($key, $token);
-		},
-		sub {
-			my ($key, $token) = @_;
-			is(live($table, $type), $key, "at once in $table: after a crash it lives");
-			is(sql("SELECT sync_guard.heartbeat($token)"), 't', "at once in $table: and its heartbeat is heard");
-		});
-}
-
-# ---- heartbeats are kept in memory again ----------------------------------------------------------------------------------------
-foreach my $table (qw(shared runs))
-{
-	after_crash(
-		sub { return lease($table, start($table, 'beats'), '10 min'); },
-		sub {
-			my ($token) = @_;
-			my $worker = session();
-			# Before and after the heartbeat, in one transaction: what is counted is passed on between transactions alone.
-			my $looks = qq{SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_xact_all_tables WHERE relid IN ('$table'::regclass, 'sync_guard.leases'::regclass, 'sync_guard.passed_over'::regclass)};
-			my @reads;
-			foreach my $number (1 .. 3)
-			{
-				told($worker, 'BEGIN');
-				my $before = told($worker, $looks);
-				is(told($worker, "SELECT sync_guard.heartbeat($token)"), 't', "beats in $table: number $number after a crash is heard");
-				push @reads, told($worker, $looks) - $before;
-				told($worker, 'COMMIT');
-			}
-			cmp_ok($reads[0], '>', 0, "beats in $table: the first one reads rows, " . join(', ', @reads));
-			is($reads[2], 0, "beats in $table: the third one reads none");
-			is(sql("SELECT count(*) FROM sync_guard.tracked_runs WHERE token = $token AND relation = '$table'::regclass"), '1', "beats in $table: memory has it");
-			is(sql("SELECT last_beat IS NULL FROM sync_guard.leases WHERE token = $token"), 't', "beats in $table: nothing was written");
-			$worker->quit;
-		});
-}
-
 # ---- the cases, with a crash after each of their parts ----------------------------------------------------------------------------
 for (my $part = 0; @cases; ++$part)
 {
@@ -461,17 +397,22 @@ $node->stop;
 # ---- memory is full -------------------------------------------------------------------------------------------------------------
 $node = guard_node('full', preload => ['emag_sync_guard'], conf => "$conf\nemag_sync_guard.max_tracked_runs = 16");
 guard('runs');
-sql(q{SELECT sync_guard.set_limit('runs', '{}', max_silence => '30 min')});
-my $fill = q{SET client_min_messages = error; INSERT INTO runs (sync_type) SELECT 'filler ' || n FROM generate_series(1, 16) AS n};
+my $limit = sub { return sql("SELECT sync_guard.set_limit('runs', '{}', max_silence => '$_[0]')"); };
+my $quiet = 'SET client_min_messages = error';	# or each is told that there is no room
+my $fill = q{INSERT INTO runs (sync_type) SELECT 'filler ' || n FROM generate_series(1, 16) AS n};
 my $empty = q{DELETE FROM runs WHERE sync_type LIKE 'filler %'};
 sql($fill);
 is(sql('SELECT used FROM sync_guard.guard_memory'), '16', 'full: there is no room');
 my ($ghost, $later) = map { start('runs', $_, q{- interval '1 hour'}) } 'full', 'full later';
-is_dead('runs', $_) for $ghost, $later;
 my ($worker, $starter) = (session(), session());
 # Its sign of life is in flight when it is passed over, and committed before the starter's transaction is.
+told($worker, $quiet);
+$limit->('1 day');
 is(told($worker, qq{BEGIN; UPDATE runs SET started_at = now() AT TIME ZONE 'UTC' WHERE id = $ghost}), '', 'full: a sign of life is in flight');
-my $other = told($starter, q{SET client_min_messages = error; BEGIN; INSERT INTO runs (sync_type) VALUES ('full') RETURNING id});
+$limit->('30 min');
+is_dead('runs', $_) for $ghost, $later;
+my $other = told($starter, "$quiet; BEGIN; " . insert('runs', 'full') . ' RETURNING id');
+like($other, qr/^\d+$/, 'full: who does not see it starts a run');
 is(told($worker, 'COMMIT'), '', 'full: it is committed');
 sql($empty);
 is(told($worker, update('runs', $ghost)), '', 'full: there is room for the next one');
@@ -482,9 +423,9 @@ like(told($worker, update('runs', $ghost)), qr/ERROR:  SY002/, 'full: and the ne
 is(live('runs', 'full'), $other, 'full: so it stays');
 # The same with the starter committed while there is no room.
 sql($fill);
-my $another = sql(q{SET client_min_messages = error; INSERT INTO runs (sync_type) VALUES ('full later') RETURNING id});
+my $another = sql(insert('runs', 'full later') . ' RETURNING id');
 sql($empty);
-sql(q{SELECT sync_guard.set_limit('runs', '{}', max_silence => '1 day')});
+$limit->('1 day');
 is(live('runs', 'full later'), $another, 'full later: one run is live');
 is(sqlstate_of($node, update('runs', $later)), 'SY002', 'full later: the other one is told so') for 1 .. 2;
 is(live('runs', 'full later'), $another, 'full later: so it stays');
