@@ -6,6 +6,7 @@ oracle accepts either. Times are of the monotonic clock, in seconds.
 """
 
 import bisect
+import collections
 import datetime
 import re
 
@@ -166,6 +167,11 @@ class Run:
         return self.lease is not None and self.lease.ok != "no"
 
 
+def overlap(a, b):
+    """Whether two plans are of one exclusive scope."""
+    return a["kind"] == b["kind"] and (a["account"] == b["account"] or "both" in (a["account"], b["account"]))
+
+
 class Evidence:
     """All runs, with the lives of the server and whatever else bears on them."""
 
@@ -174,6 +180,10 @@ class Evidence:
         self.links = links          # link → (lo, hi, how): its end; how: violent, orderly, unknown
         self.announced = announced  # worker → steps
         self.held = held            # instants of mass deaths
+        self.starters = collections.defaultdict(list)  # kind → runs that an exclusive scope may have let in, by their start
+        for run in sorted((run for run in runs.values() if run.start and run.start.ok != "no"), key=lambda run: run.start.lo):
+            if run.table == "jobs":
+                self.starters[run.plan["kind"]].append(run)
         for run in runs.values():
             run.windows = self.windows_of(run)
             run.reaped_alive = run.reaped is not None and self.alive(run, run.reaped["at"], run.reaped["committed"])
@@ -209,6 +219,14 @@ class Evidence:
             return None
         return self.links.get(run.lease.get("link"))
 
+    def passed_over(self, run):
+        """From when on another run may have its exclusive scope: it was dead then, and no start of the server brings it back."""
+        if run.table != "jobs":
+            return NEVER
+        others = self.starters[run.plan["kind"]]
+        after = others[bisect.bisect_right([other.start.lo for other in others], run.start.lo):]
+        return next((other.start.lo for other in after if other is not run and overlap(run.plan, other.plan)), NEVER)
+
     # ---- certainly alive -------------------------------------------------------------------------------------------------
     def windows_of(self, run):
         """Disjoint or not: the intervals in which it is certainly alive."""
@@ -231,8 +249,9 @@ class Evidence:
                 ends = min(ends, session[0])
             windows.append((max(step.hi, committed), ends))
         windows += [(max(fence[2], committed), fence[3]) for fence in run.fences if fence[3] != NEVER]
+        passed_over = self.passed_over(run)
         for life in self.lives:
-            if life.lo > committed:
+            if committed < life.lo <= passed_over:
                 # A new sign ends the benefit of the doubt: from then on its own limit holds.
                 heard = min((step.lo for step, _ in signs if step.ok != "no" and step.hi > life.lo), default=NEVER)
                 windows.append((life.hi, min(life.lo + self.patience_at(run, False), heard)))

@@ -6,7 +6,7 @@ import collections
 import re
 
 import figures
-from evidence import EPSILON, NEVER, SEEN
+from evidence import EPSILON, NEVER, SEEN, overlap
 from history import load
 from plan import short
 
@@ -103,10 +103,6 @@ def shown_together(h, step):
             if table == "jobs" and not dead and not uncommitted]
     runs = [run for run in runs if run]
     return [(a, b) for n, a in enumerate(runs) for b in runs[n + 1:] if overlap(a.plan, b.plan)]
-
-
-def overlap(a, b):
-    return a["kind"] == b["kind"] and (a["account"] == b["account"] or "both" in (a["account"], b["account"]))
 
 
 def no_ghost_blocks(h):
