@@ -4,6 +4,7 @@
 
 #include "passed_over.h"
 
+#include "fault.h"
 #include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -124,6 +125,7 @@ void note_passed_over(const Guarded &g, const char *const *keys, int count) {
   if (fresh == 0) return;
   insert.add_oid(g.table).add(TEXTARRAYOID, fresh).add(TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()));
   write_marks(g, insert);
+  ESG_FAULT_POINT("passed_over.noted");
 }
 
 void forget_passed_over(const Guarded &g, const char *key) {

@@ -49,7 +49,8 @@ $primary->wait_for_catchup($standby);
 my $rows = q{SELECT id, sync_type, status, errors FROM runs ORDER BY id};
 is(sql($standby, $rows), sql($primary, $rows), 'what is written and reaped on the primary is replayed');
 is(sql($standby, q{SELECT verdict FROM sync_guard.journal WHERE relation_name = 'public.runs'}), 'silent', 'the journal too');
-my $missing = '58P01: could not access file "$libdir/emag_sync_guard": No such file or directory';
+my $folder = $standby->pg_version >= 18 ? '' : '$libdir/';
+my $missing = qq{58P01: could not access file "${folder}emag_sync_guard": No such file or directory};
 is(error_of($standby, $_), $missing, "$_: the library is missed")
   for q{SELECT sync_guard.sync_is_running()}, q{SELECT * FROM sync_guard.running_syncs}, q{SELECT * FROM sync_guard.guard_health};
 is(error_of($standby, 'SHOW emag_sync_guard.enabled'), '42704: unrecognized configuration parameter "emag_sync_guard.enabled"', 'its settings are unknown');
