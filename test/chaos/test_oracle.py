@@ -207,6 +207,26 @@ def lost_run(s):
     s.step("gus", "start", 106.1, 106.11, value=["11", "1011"], run="gus-1", link="gus/1")
 
 
+def passed_over(s):
+    """hal dies, gus takes his place and finishes, the server starts again, and hal is reaped within the grace."""
+    s.fact("hal", "linked", 103.5, link="hal/1")
+    s.fact("gus", "linked", 103.5, link="gus/1")
+    s.plan("hal", "hal-1", "jobs", account="fbe")
+    s.step("hal", "start", 104.1, 104.11, value=["h", "1020"], run="hal-1", link="hal/1")
+    s.fact("hal", "dies", 104.2, run="hal-1")
+    s.plan("gus", "gus-1", "jobs", account="fbe")
+    s.step("gus", "start", 105.2, 105.21, value=["g", "1021"], run="gus-1", link="gus/1")
+    s.step("gus", "finish", 105.22, 105.23, value=[""], run="gus-1", link="gus/1", status="completed")
+    s.row("jobs", "g", "gus-1", "completed", 105.225)
+    s.lease("jobs", "g", 1021, 105.225, "finished")
+    s.step("faults", "fault", 105.24, 105.27, kind="immediate")
+    s.log += stamp(105.25) + "postmaster 00000 LOG:  starting PostgreSQL\n" + stamp(105.26) + \
+        "postmaster 00000 LOG:  database system is ready to accept connections\n"
+    s.row("jobs", "h", "hal-1", "failed", 105.5, "… heartbeat_lost …")
+    s.lease("jobs", "h", 1020, 105.5, "reaped")
+    s.journal("reaped", "jobs", "h", 105.5, "heartbeat_lost")
+
+
 WRONG = [
     ("a living run is reaped", oracle.reaped_only_if_dead,
      several(change("jobs", "a", status="failed", error="heartbeat_lost"),
@@ -295,6 +315,7 @@ WRONG = [
 
 # What is no fault: the oracle must accept it.
 RIGHT = [
+    ("a start of the server brings nobody back who was passed over", passed_over),
     ("all is well", lambda s: None),
     ("an end whose answer was lost is there", several(without_steps("ann", "finish"),
      add("step", "ann", "finish", 102.5, 102.6, ok="unknown", run="ann-1", link="ann/1", status="completed"))),
