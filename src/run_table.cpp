@@ -137,6 +137,19 @@ void visit_run(Oid relation, const char *key, const Visit &visit) {
   LWLockRelease(lock);
 }
 
+/// The same; makes an entry where there is none, which knows nothing but the row. `visit(Tracked *, bool made)`.
+template <typename Visit>
+void visit_or_make(Oid relation, const RowFacts &facts, const Visit &visit) {
+  if (table == nullptr) return;
+  LWLock *lock;
+  bool made;
+  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
+  if (entry == nullptr) return;
+  if (made) set_facts(&entry->run, facts);
+  visit(&entry->run, made);
+  LWLockRelease(lock);
+}
+
 /// The transaction `xid` ends the run. What was told of it until now holds whether or not that commits.
 void close(Tracked *run, FullTransactionId xid, Ending ending) {
   const int64 now = monotonic_now();
@@ -306,13 +319,7 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
 }
 
 void track_row(Oid relation, const RowFacts &facts) {
-  if (table == nullptr) return;
-  LWLock *lock;
-  bool made;
-  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return;
-  if (made) set_facts(&entry->run, facts);
-  LWLockRelease(lock);
+  visit_or_make(relation, facts, [](Tracked *, bool) {});
 }
 
 Ended track_end(Oid relation, const char *key, Ending ending) {
@@ -337,42 +344,30 @@ bool track_closing(Oid relation, const char *key, const Tracked *copy) {
 }
 
 bool track_passing_over(Oid relation, const RowFacts &facts, const Tracked *copy) {
-  if (table == nullptr) return true;
-  LWLock *lock;
-  bool made;
-  const FullTransactionId xid = GetCurrentFullTransactionId();
-  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return true;
-  Tracked *run = &entry->run;
-  if (made) set_facts(run, facts);
-  const bool still_dead = made || is_unchanged(*run, copy);
-  if (still_dead && !run->is_passed_over()) {
+  bool still_dead = true;
+  const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
+  visit_or_make(relation, facts, [&](Tracked *run, bool made) {
+    still_dead = made || is_unchanged(*run, copy);
+    if (!still_dead || run->is_passed_over()) return;
     run->passed_over = monotonic_now();
     run->scope_writer = xid;
     run->has_scope_again = false;
-  }
-  LWLockRelease(lock);
+  });
   return still_dead;
 }
 
 bool track_scope_claimed(Oid relation, const RowFacts &facts) {
-  if (table == nullptr) return true;
-  LWLock *lock;
-  bool made;
-  const FullTransactionId xid = GetCurrentFullTransactionId();
-  Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
-  if (entry == nullptr) return true;
-  Tracked *run = &entry->run;
-  if (made) set_facts(run, facts);
-  const bool may_be_passed_over = run->is_passed_over() || !run->scope_known;
-  if (may_be_passed_over) {
+  bool may_be_passed_over = true;
+  const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
+  visit_or_make(relation, facts, [&](Tracked *run, bool) {
+    may_be_passed_over = run->is_passed_over() || !run->scope_known;
+    if (!may_be_passed_over) return;
     // Where memory did not know, a rollback leaves what is safe: the run, which was dead, has no scope.
     if (run->passed_over == 0) run->passed_over = monotonic_now();
     run->scope_writer = xid;
     run->has_scope_again = true;
     run->scope_known = true;
-  }
-  LWLockRelease(lock);
+  });
   return may_be_passed_over;
 }
 
