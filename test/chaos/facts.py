@@ -40,12 +40,13 @@ class Step:
     """A "do" with its "did". `lo` and `hi` bound the instant at which it happened, if it did; hi is infinite where its
     process did not live to note the end."""
 
-    __slots__ = ("process", "what", "lo", "hi", "ok", "code", "value", "values")
+    __slots__ = ("process", "what", "lo", "hi", "ok", "code", "value", "held", "values")
 
     def __init__(self, do, did):
         self.process, self.what, self.values = do["p"], do["what"], do
         self.lo, self.hi = do["m"], did["m"] if did else float("inf")
-        self.ok, self.code, self.value = (did["ok"], did.get("code"), did.get("value")) if did else ("unknown", None, None)
+        did = did or {"ok": "unknown"}
+        self.ok, self.code, self.value, self.held = did["ok"], did.get("code"), did.get("value"), did.get("held")
 
     def get(self, name, default=None):
         return self.values.get(name, default)

@@ -115,8 +115,7 @@ class History:
         return announced
 
     def mass_deaths(self):
-        found = {step.value[0] for step in self.steps if step.what == "memory" and step.ok == "yes" and step.value[0]}
-        return sorted(self.clock.monotonic(wall) for wall in found)
+        return sorted(self.clock.monotonic(wall) for wall in {step.held for step in self.steps if step.held})
 
     def index(self):
         """second → the runs that may have been there in it."""

@@ -30,11 +30,11 @@ class Story:
     def line(self, process, kind, number, at, values):
         self.lines.append({"p": process, "n": number, "e": kind, "m": at, "w": WALL + at, **values})
 
-    def step(self, process, what, lo, hi, ok="yes", value=None, code=None, **values):
+    def step(self, process, what, lo, hi, ok="yes", value=None, code=None, held=None, **values):
         number = self.numbers[process] = self.numbers.get(process, 0) + 1
         self.line(process, "do", number, lo, {"what": what, **values})
         if hi is not None:
-            self.line(process, "did", number, hi, {"ok": ok, "value": value, "code": code})
+            self.line(process, "did", number, hi, {"ok": ok, "value": value, "code": code, "held": held})
 
     def fact(self, process, what, at, **values):
         number = self.numbers[process] = self.numbers.get(process, 0) + 1
@@ -317,6 +317,9 @@ WRONG = [
 RIGHT = [
     ("a start of the server brings nobody back who was passed over", passed_over),
     ("all is well", lambda s: None),
+    ("a dead run is shown as alive that a mass death holds",
+     sees("see_live", 101.38, [["jobs", "a", "live", False, False], ["jobs", "b", "live", False, False],
+                               ["imports", "7", "live", False, False]], held=WALL + 101.3)),
     ("an end whose answer was lost is there", several(without_steps("ann", "finish"),
      add("step", "ann", "finish", 102.5, 102.6, ok="unknown", run="ann-1", link="ann/1", status="completed"))),
     ("an end whose answer was lost is not there, and the run is reaped", several(

@@ -8,7 +8,6 @@ statements a session runs depends on the seed alone, when they meet does not.
 import collections
 import os
 import random
-import re
 import socket
 import sys
 import threading
@@ -110,8 +109,9 @@ DEFINITIONS = (
     "INSERT INTO sync_guard.outbox (payload) VALUES ({text})")
 
 
-# With these words the server ends a session that has asked for it, by a timeout of its own.
-OWN_ENDS = re.compile("due to (idle-in-transaction|transaction) timeout")
+# With these the server ends a session that has asked for it: idle_in_transaction_session_timeout, transaction_timeout. Its log
+# tells, for the client may find the connection closed before it has read why.
+OWN_ENDS = ("25P03", "25P04")
 
 
 class Session(threading.Thread):
@@ -119,7 +119,7 @@ class Session(threading.Thread):
         super().__init__(daemon=True)
         self.random, self.role = random.Random(seed * 1000 + number), ROLES[number % len(ROLES)]
         self.functions, self.ends, self.counts, self.connection = functions, ends, collections.Counter(), None
-        self.journal = open(os.path.join(folder, "session_%d.sql" % number), "w", encoding="utf-8")
+        self.pid, self.journal = None, open(os.path.join(folder, "session_%d.sql" % number), "w", encoding="utf-8")
         self.version, self.lost, self.failure = functions[0].version, [], None
 
     def value(self, type_name):
@@ -186,6 +186,7 @@ class Session(threading.Thread):
         while time.monotonic() < self.ends:
             if self.connection is None or self.connection.closed:
                 self.connection = server.connect(self.role)
+                self.pid = self.connection.info.backend_pid
             statement = self.statement()
             self.journal.write(statement + ";\n")
             try:
@@ -194,8 +195,8 @@ class Session(threading.Thread):
                 self.counts["answers"] += 1
             except psycopg2.Error as error:
                 self.counts[error.pgcode or "broken"] += 1
-                if self.connection.closed and not OWN_ENDS.search(str(error)):
-                    self.lost.append("%s at %s" % (error, statement[:200]))
+                if self.connection.closed:
+                    self.lost.append((self.pid, "%s at %s" % (error, statement[:200])))
             except (UnicodeError, OverflowError, ValueError):
                 # An answer in the encoding or the date style of the session's own making that the client cannot read.
                 self.counts["unreadable"] += 1
@@ -211,9 +212,12 @@ def functions_of(connection):
     return [f for f in found if not f.is_trigger]
 
 
-def died_and_lost(sessions):
-    """Of sessions that are over: what ended their threads before the time, and what ended their connections."""
-    return ["%s: %s" % (s.role, s.failure) for s in sessions if s.failure], [lost for s in sessions for lost in s.lost]
+def died_and_lost(sessions, log):
+    """Of sessions that are over: what ended their threads before the time, and what else than themselves their connections."""
+    log.settle()
+    ends = {entry["pid"]: entry.get("state_code") for entry in log.entries() if entry.get("error_severity") == "FATAL"}
+    return (["%s: %s" % (s.role, s.failure) for s in sessions if s.failure],
+            ["%s (%s)" % (text, ends.get(pid, "without a word")) for s in sessions for pid, text in s.lost if ends.get(pid) not in OWN_ENDS])
 
 
 def main():
@@ -241,7 +245,7 @@ def main():
     stood = server.connect()
     server.report(server.start_time(stood) == began, name + ": the server stood through it")
     server.rows(stood, "SET statement_timeout = 0; SELECT sync_guard.reap_stale_syncs(), count(*) FROM sync_guard.guard_health")
-    died, lost = died_and_lost(sessions)
+    died, lost = died_and_lost(sessions, log)
     server.report(not died, name + ": every session went on to the end", " | ".join(died))
     server.report(not lost, name + ": no session was lost but by its own timeouts", " | ".join(lost[:5]))
     server.report(min(s.counts["answers"] for s in sessions) > 40, name + ": of each session's statements enough were answered",

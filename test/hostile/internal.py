@@ -10,9 +10,10 @@ import re
 
 import server
 
-# PostgreSQL's own, whoever calls: the message, the function of the server that raises it, and what it comes from.
+# PostgreSQL's own, whoever calls: the message, the function of the server that raises it, the statement, and what it comes from.
 SERVERS_OWN = (
-    (r"^failed to find conversion function from unknown to \w+$", "coerce_type", "a literal whose type stays unknown"),
+    (r"^failed to find conversion function from unknown to \w+$", "coerce_type", r"", "a literal whose type stays unknown"),
+    (r"^tuple concurrently updated$", "simple_heap_update", r"^(GRANT|REVOKE|ALTER) ", "two definitions of one object at once"),
 )
 
 
@@ -38,7 +39,8 @@ def report(log, name):
         where = [entry.get(part) for part in ("func_name", "file_name", "file_line_num")]
         told = "%s %s (%s, %s:%s) %s" % (code, message[:200], *where, entry.get("statement", "")[:400])
         if code.startswith(server.INTERNAL):
-            known = [why for pattern, raised_by, why in SERVERS_OWN if re.search(pattern, message) and entry.get("func_name") == raised_by]
+            known = [why for pattern, raised_by, statement, why in SERVERS_OWN if re.search(pattern, message)
+                     and entry.get("func_name") == raised_by and re.search(statement, entry.get("statement", ""))]
             if of_the_guard(entry, files) or not known:
                 guards.append(told)
             else:

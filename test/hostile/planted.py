@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import select
 import tempfile
 import time
+import types
 
 import psycopg2
 
@@ -33,6 +35,7 @@ def after(connection, statement):
 
 def session(connection, role, end):
     """One of the generator's sessions; once it asks, `end` is told its backend's pid. What is said of it afterwards."""
+    log = server.Log()
     with tempfile.TemporaryDirectory() as folder:
         one = generator.Session(1, generator.ROLES.index(role), generator.functions_of(connection), time.monotonic() + 2, folder)
         one.start()
@@ -40,11 +43,21 @@ def session(connection, role, end):
             time.sleep(0.01)
         end(one)
         one.join()
-    return generator.died_and_lost([one])
+    return generator.died_and_lost([one], log)
+
+
+def timed_out():
+    """A session that ends by a timeout of its own. What is said of it afterwards."""
+    log, ended = server.Log(), server.connect()
+    lost = [(ended.info.backend_pid, "at COMMIT")]
+    with ended.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '1ms'; BEGIN")
+    select.select([ended], [], [], 30)
+    return generator.died_and_lost([types.SimpleNamespace(role="postgres", failure=None, lost=lost)], log)
 
 
 def terminate(connection):
-    return lambda one: server.rows(connection, "SELECT pg_terminate_backend(%s)", one.connection.info.backend_pid)
+    return lambda one: server.rows(connection, "SELECT pg_terminate_backend(%s)", one.pid)
 
 
 def break_off(one):
@@ -69,6 +82,7 @@ def main():
                       "planted: a function that answers no call is a fault")
         died, lost = session(connection, "hostile_nobody", terminate(connection))
         server.report(not died and lost != [], "planted: a session of the generator's that is terminated is noticed", "%s, %s" % (died, lost))
+        server.report(timed_out() == ([], []), "planted: a session that ends by its own timeout is no fault")
         died, lost = session(connection, "hostile_nobody", break_off)
         server.report(died != [], "planted: a session of the generator's that breaks off is noticed")
         tables = server.tables_sum(connection)
