@@ -267,6 +267,7 @@ Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement statement(runs_query(g, filter));
   if (filter.keys != 0) statement.add(TEXTARRAYOID, filter.keys);
+  if (filter.snapshot != nullptr) *filter.snapshot = statement.snapshot = RegisterSnapshot(GetLatestSnapshot());
   pg::spi_begin();
   const uint64 rows = pg::spi_run(statement, filter.lock ? pg::Access::kWrite : pg::Access::kRead);
   Runs runs;

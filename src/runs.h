@@ -53,6 +53,8 @@ struct RunFilter {
   const bool *any = nullptr;           ///< with scope: columns that are not looked at (may be null)
   bool overlaps = false;               ///< with scope: values that overlap count too
   TrackedRuns *tracked = nullptr;      ///< gets what memory had of the table
+  Snapshot *snapshot =
+      nullptr;  ///< without lock: gets the one the rows were read with, registered; the caller unregisters it
 };
 
 /// The statement by which read_runs finds runs; people may EXPLAIN it.

@@ -29,18 +29,30 @@ RunFilter filter_of(const Asked &asked) {
   return filter;
 }
 
-/// Live runs that are not dead, of those asked for; those of open transactions too.
-Runs alive_runs(const Guarded &g, const Asked &asked, const core::Question &question) {
+/// The runs in a live status of those asked for, judged; those of open transactions too. For `snapshot` see RunFilter.
+Runs runs_asked_for(const Guarded &g, const Asked &asked, const core::Question &question, Snapshot *snapshot) {
   RunFilter filter = filter_of(asked);
   filter.uncommitted = sees_uncommitted(g, GetUserId());
+  filter.snapshot = snapshot;
   const pg::Identity before = work_as(g);
-  Runs runs = read_runs(g, filter, question);
+  const Runs runs = read_runs(g, filter, question);
   pg::restore(before);
-  int kept = 0;
-  for (int i = 0; i < runs.count; ++i)
-    if (!runs.items[i].judgement.dead()) runs.items[kept++] = runs.items[i];
-  runs.count = kept;
   return runs;
+}
+
+/// The one of them that is alive and started last; null where none is.
+const Run *newest_alive(const Runs &runs) {
+  const Run *newest = nullptr;
+  for (int i = 0; i < runs.count; ++i)
+    if (!runs.items[i].judgement.dead() &&
+        (newest == nullptr ||
+         (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started))))
+      newest = &runs.items[i];
+  return newest;
+}
+
+bool any_alive(const Guarded &g, const Asked &asked, const core::Question &question) {
+  return newest_alive(runs_asked_for(g, asked, question, nullptr)) != nullptr;
 }
 
 /// Runs whose first scope column has this value; null: all.
@@ -229,25 +241,17 @@ const char *relation_field(const Guarded &g, bool several) {
   return several ? psprintf("'relation', %s, ", quote_literal_cstr(g.name)) : "";
 }
 
-/// The newest of these runs; null where there is none.
-const Run *newest_of(const Runs &runs) {
-  const Run *newest = nullptr;
-  for (int i = 0; i < runs.count; ++i)
-    if (newest == nullptr ||
-        (runs.items[i].started && (!newest->started || *newest->started <= *runs.items[i].started)))
-      newest = &runs.items[i];
-  return newest;
-}
+/// The runs of a table that are asked for, and what its rows are to be read with: all that is told of them is of one instant.
+struct Seen {
+  Runs runs;
+  Snapshot snapshot;
+};
 
-Datum dead_keys(const Guarded &g, const Asked &asked, const core::Question &question) {
-  const RunFilter filter = filter_of(asked);
-  const pg::Identity before = work_as(g);
-  const Runs runs = read_runs(g, filter, question);
-  pg::restore(before);
+Datum dead_keys(const Runs &runs) {
   auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(runs.count, 1)));
   int count = 0;
   for (int i = 0; i < runs.count; ++i)
-    if (runs.items[i].judgement.dead()) keys[count++] = runs.items[i].key;
+    if (runs.items[i].judgement.dead() && !runs.items[i].uncommitted) keys[count++] = runs.items[i].key;
   return pg::text_array(keys, count);
 }
 
@@ -272,8 +276,8 @@ char *value_from_memory(const Guarded &g, const Run &run, const Column &column) 
 }
 
 /// The newest live run of the table for current_sync, appended to the list. Of one that is not committed, what memory knows.
-List *collect_current(const Guarded &g, const Asked &asked, const core::Question &question, bool several, List *list) {
-  const Run *newest = newest_of(alive_runs(g, asked, question));
+List *collect_current(const Guarded &g, const Seen &seen, bool several, List *list) {
+  const Run *newest = newest_alive(seen.runs);
   if (newest == nullptr) return list;
   if (newest->uncommitted) {
     pg::Statement statement(psprintf(
@@ -287,14 +291,13 @@ List *collect_current(const Guarded &g, const Asked &asked, const core::Question
       " AND %s",
       instant_sql(g, g.start), relation_field(g, several), current_columns(g, value_from_row(g, *newest)), from_item(g),
       column_ref(g.key), status_condition(g, g.live, g.live_count)));
-  statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1));
+  statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1)).snapshot = seen.snapshot;
   return collect(g, statement, list);
 }
 
 /// The newest `limit` runs of the table for recent_syncs, appended to the list. A dead run is not shown as running: its
 /// status is what closing it would write.
-List *collect_recent(const Guarded &g, const Asked &asked, const core::Question &question, int limit, bool several,
-                     List *list) {
+List *collect_recent(const Guarded &g, const Asked &asked, const Seen &seen, int limit, bool several, List *list) {
   if (limit == 0 || g.summary_count == 0) return list;
   const char *shown = psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g));
   if (contains(g.summary, g.summary_count, g.status))
@@ -304,7 +307,7 @@ List *collect_recent(const Guarded &g, const Asked &asked, const core::Question 
         column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
   pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g),
                                    newest_first_sql(g, asked.condition)));
-  statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(g, asked, question));
+  statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(seen.runs)).snapshot = seen.snapshot;
   return collect(g, statement, list);
 }
 
@@ -345,7 +348,7 @@ static Datum sync_is_running(FunctionCallInfo fcinfo) {
   ask_again();
   bool running = false;
   each_table(relation, scoped_tables(relation, value), [&](const Guarded &g) {
-    running = alive_runs(g, asked_by_value(g, value), question).count > 0;
+    running = any_alive(g, asked_by_value(g, value), question);
     return !running;
   });
   PG_RETURN_BOOL(running);
@@ -379,7 +382,7 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
     (void)read_scope(g, object, &asked.scope, asked.any, &unknown);
     asked.condition = overlap_condition(g, asked.scope, asked.any);
     asked.overlaps = true;
-    running = alive_runs(g, asked, question).count > 0;
+    running = any_alive(g, asked, question);
     return !running;
   });
   PG_RETURN_BOOL(running);
@@ -400,8 +403,11 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   List *latest = NIL;
   each_table(relation, tables, [&](const Guarded &g) {
     const Asked asked = asked_by_value(g, value);
-    current = collect_current(g, asked, question, several, current);
-    latest = collect_recent(g, asked, question, recent, several, latest);
+    Seen seen;
+    seen.runs = runs_asked_for(g, asked, question, &seen.snapshot);
+    current = collect_current(g, seen, several, current);
+    latest = collect_recent(g, asked, seen, recent, several, latest);
+    UnregisterSnapshot(seen.snapshot);
     return true;
   });
   list_sort(current, newest_first);

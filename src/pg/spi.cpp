@@ -20,7 +20,7 @@ uint64 spi_run(const Statement &statement, Access access, long max_rows) {
   const SPIPlanPtr plan = SPI_prepare(statement.sql, statement.count, types);
   if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
   if (!read_only) CommandCounterIncrement();
-  PushActiveSnapshot(GetLatestSnapshot());
+  PushActiveSnapshot(statement.snapshot != nullptr ? statement.snapshot : GetLatestSnapshot());
   const int result = SPI_execute_snapshot(plan, const_cast<Datum *>(statement.values), statement.nulls,
                                           GetActiveSnapshot(), InvalidSnapshot, read_only, true, max_rows);
   PopActiveSnapshot();

@@ -17,6 +17,7 @@ struct Statement {
   Oid types[kMaxParameters] = {};
   Datum values[kMaxParameters] = {};
   char nulls[kMaxParameters + 1] = {};
+  Snapshot snapshot = nullptr;  ///< of kRead: what it sees, registered by the caller; null: the latest
 
   explicit Statement(const char *statement) : sql(statement) {}
 
@@ -36,7 +37,7 @@ struct Statement {
 
 enum class Access { kRead, kWrite };
 
-/// Runs `statement` between spi_begin and spi_end with the latest snapshot. Returns the number of rows; results stand in
+/// Runs `statement` between spi_begin and spi_end with its snapshot. Returns the number of rows; results stand in
 /// SPI_tuptable until spi_end. kRead also runs on a standby and refuses anything that writes or locks rows.
 uint64 spi_run(const Statement &statement, Access access, long max_rows = 0);
 
