@@ -103,7 +103,7 @@ constexpr const char *kPrune =
     " WHERE x.relation OPERATOR(pg_catalog.=) $1 ORDER BY x.ended_at DESC OFFSET $2))";
 
 void write(const Guarded &g, const Notes &notes) {
-  const Clock clock = clock_at(GetCurrentTimestamp());
+  const Clock clock = clock_now();
   auto **keys = static_cast<const char **>(palloc(sizeof(char *) * notes.count));
   auto *ended = static_cast<Datum *>(palloc(sizeof(Datum) * notes.count));
   auto *silences = static_cast<Datum *>(palloc(sizeof(Datum) * notes.count));

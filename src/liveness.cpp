@@ -96,7 +96,7 @@ namespace {
 
 Knowledge begin_knowledge(const core::Question &question) {
   Knowledge knowledge;
-  knowledge.clock = clock_at(question.now);
+  knowledge.clock = {question.now, question.monotonic};
   knowledge.standby = RecoveryInProgress();
   knowledge.life_began = life_began(knowledge.clock);
   return knowledge;

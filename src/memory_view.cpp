@@ -57,7 +57,7 @@ static Datum tracked_run_entries(FunctionCallInfo fcinfo) {
   if (room == 0) return 0;
   Copies copies{static_cast<Tracked *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Tracked) * room)), 0, room};
   each_tracked(copy, &copies);
-  const Clock clock = clock_at(GetCurrentTimestamp());
+  const Clock clock = clock_now();
   for (int i = 0; i < copies.count; ++i)
     if (settle_run(&copies.items[i])) put_entry(rows, clock, copies.items[i]);
   return 0;
@@ -66,7 +66,7 @@ static Datum tracked_run_entries(FunctionCallInfo fcinfo) {
 static Datum guard_memory_state(FunctionCallInfo fcinfo) {
   TupleDesc desc;
   if (get_call_result_type(fcinfo, nullptr, &desc) != TYPEFUNC_COMPOSITE) elog(ERROR, "return type must be a row type");
-  const Clock clock = clock_at(GetCurrentTimestamp());
+  const Clock clock = clock_now();
   settle_all();
   const RunTableState runs = run_table_state();
   const WorkerState workers = worker_state();

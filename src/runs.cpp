@@ -178,7 +178,9 @@ bool sees_uncommitted(const Guarded &g, Oid caller) { return check_enable_rls(g.
 
 core::Question question_now() {
   core::Question question;
-  question.now = GetCurrentTimestamp();
+  const Clock clock = clock_now();
+  question.now = clock.now;
+  question.monotonic = clock.monotonic;
   // What the primary has done since is not here yet: by the clock a run would seem silent that is not.
   if (RecoveryInProgress())
     if (const TimestampTz replayed = GetLatestXTime(); replayed != 0) question.now = replayed;

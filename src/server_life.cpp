@@ -85,7 +85,17 @@ int64 monotonic_now() noexcept {
   return static_cast<int64>(reading.tv_sec) * 1000000 + reading.tv_nsec / 1000;
 }
 
-Clock clock_at(core::Micros now) noexcept { return {now, monotonic_now()}; }
+Clock clock_now() noexcept {
+  constexpr int64 kTogether = 100;  // microseconds
+  // A process that loses its processor between the two readings takes them again.
+  int64 before = monotonic_now();
+  for (int tries = 0;; ++tries) {
+    const core::Micros now = GetCurrentTimestamp();
+    const int64 after = monotonic_now();
+    if (after - before <= kTogether || tries == 10) return {now, after};
+    before = after;
+  }
+}
 
 std::optional<core::Micros> life_began(const Clock &clock) {
   if (RecoveryInProgress()) return std::nullopt;

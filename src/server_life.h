@@ -18,17 +18,18 @@ bool have_memory() noexcept;
 /// The monotonic clock, in microseconds: it stands still for no step of the server's clock and goes with none.
 int64 monotonic_now() noexcept;
 
-/// Two readings taken together, to turn monotonic readings into instants. Taken once per call.
+/// Two readings taken together, to turn monotonic readings into instants. Taken once per call: where one is older than the other,
+/// as by a sweep's work on the tables before, the start of this life moves against what rows and leases say.
 struct Clock {
-  core::Micros now;  ///< the question's
+  core::Micros now;
   int64 monotonic;
 
-  /// The instant of a monotonic reading, as seen from now.
-  [[nodiscard]] core::Micros instant(int64 reading) const noexcept { return now - (monotonic - reading); }
+  /// The instant of a monotonic reading, as seen from now: one that was taken since is of now.
+  [[nodiscard]] core::Micros instant(int64 reading) const noexcept { return now - Max(monotonic - reading, 0); }
 };
 
-/// `now` (an instant of the server's clock, just read) with the monotonic clock read now.
-Clock clock_at(core::Micros now) noexcept;
+/// Both clocks, read now.
+Clock clock_now() noexcept;
 
 /// When this life began, seen from the clock; absent on a standby (nothing was lost yet: see RecoveryInProgress). Without
 /// shared memory: the start of the postmaster.

@@ -59,6 +59,7 @@ struct Evidence {
 /// What the caller asks for.
 struct Question {
   Micros now = 0;                    ///< the server's clock, read once per call
+  std::int64_t monotonic = 0;        ///< the monotonic clock, read with it
   std::optional<Micros> older_than;  ///< replaces max_silence for this call
   bool even_if_alive = false;        ///< with it older_than counts from the start, signs of life do not help
 };
