@@ -142,6 +142,16 @@ void report(const Tally &tally) {
     ereport(NOTICE, errmsg_plural(INT64_FORMAT " run of observed tables would have been reaped",
                                   INT64_FORMAT " runs of observed tables would have been reaped", tally.observed,
                                   tally.observed));
+  if (tally.no_room > 0)
+    ereport(NOTICE,
+            errmsg_plural(
+                INT64_FORMAT
+                " dead run is left for the next call: this one has closed as many leased runs as one transaction may",
+                INT64_FORMAT
+                " dead runs are left for the next call: this one has closed as many leased runs as one transaction may",
+                tally.no_room, tally.no_room),
+            errdetail("Each takes a lock to the end of the transaction; a quarter of the lock table is theirs."),
+            errhint("Call it again in a transaction of its own, or raise max_locks_per_transaction."));
   if (tally.failed > 0)
     ereport(NOTICE, errmsg_plural(INT64_FORMAT " dead run could not be closed",
                                   INT64_FORMAT " dead runs could not be closed", tally.failed, tally.failed));

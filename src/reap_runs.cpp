@@ -214,6 +214,26 @@ const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *co
   return error;
 }
 
+/// How many leased runs a transaction may close: their locks are a quarter of what the server's lock table is made for.
+int64 room_for_leases() { return static_cast<int64>(max_locks_per_xact) * (MaxBackends + max_prepared_xacts) / 4; }
+
+/// Those of the dead runs that this call may try.
+const Run **choose(const Runs &dead, Tally *tally, int *count) {
+  const int64 room = room_for_leases();
+  auto **chosen = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
+  *count = 0;
+  for (int i = 0; i < dead.count; ++i) {
+    const bool leased = dead.items[i].token != 0;
+    if (leased && tally->leased >= room) {
+      ++tally->no_room;
+      continue;
+    }
+    tally->leased += leased ? 1 : 0;
+    chosen[(*count)++] = &dead.items[i];
+  }
+  return chosen;
+}
+
 void leave(int count, Tally *tally) {
   tally->failed += count;
   tally->left += count;
@@ -302,12 +322,12 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
   pg::restore(work_as(g, pg::Access::kWrite));  // raises here, for all of them, where it is not allowed
   const bool lock_keys = closing_changes_keys(g);
-  auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
-  for (int i = 0; i < dead.count; ++i) candidates[i] = &dead.items[i];
+  int tried;
+  const Run *const *candidates = choose(dead, tally, &tried);
   const int64 left_before = tally->left;
   int batch = kFirstBatch;
-  for (int done = 0; done < dead.count && tally->reaped < call.max_runs;) {
-    const int count = static_cast<int>(Min(Min(batch, dead.count - done), call.max_runs - tally->reaped));
+  for (int done = 0; done < tried && tally->reaped < call.max_runs;) {
+    const int count = static_cast<int>(Min(Min(batch, tried - done), call.max_runs - tally->reaped));
     tally->rows_read = tally->bytes_read = 0;
     const MemoryContext before = MemoryContextSwitchTo(batch_context);
     close_or_halve(g, call, candidates + done, count, lock_keys, tally);

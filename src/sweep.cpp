@@ -29,11 +29,15 @@ void attempt(const char *what, const char *of, const Step &step) {
   MemoryContextDelete(context);
 }
 
-/// One sweep at a time looks after a table (0: the server); false: another does.
+/// One sweep at a time looks after a table (0: the server); false: another does, or there is no room for a lock.
 bool lock_for_sweep(Oid table) {
-  LOCKTAG tag;
-  make_lock_tag(&tag, LockClass::kSweep, table);
-  return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+  bool locked = false;
+  attempt("begin to look after ", OidIsValid(table) ? "a table" : "the server", [table, &locked] {
+    LOCKTAG tag;
+    make_lock_tag(&tag, LockClass::kSweep, table);
+    locked = LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+  });
+  return locked;
 }
 
 }  // namespace
