@@ -82,6 +82,7 @@ cmp_ok(canaries('long_0'), '<=', 20, 'runs that their worker ends by his own UPD
 $fleet->ask("do long $start");
 is(lease_of('long_0'), 'session|live', 'and the last is bound as the first');
 $fleet->ask('signal long KILL');
+poll_until($node, q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}, 'killed: it is closed');
 
 # ---- many at once, with the database's defaults against it --------------------------------------------------------------------
 sql(q{
