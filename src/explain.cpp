@@ -40,8 +40,8 @@ char *wanted_sql(const Column &column, const char *wanted) {
                   pg::type_sql(column.type), column_ref(column));
 }
 
-/// The SET list of overturning: the status; the errors as they were ($3); end and duration as the worker wanted them, where he
-/// came late with this status. A run that is live again has neither.
+/// The SET list of overturning: the status; the errors as they were ($3); end and duration of the late finish, where the worker came
+/// late with this status: the journal has his row as it would have been accepted. A run that is live again has neither.
 char *overturn_assignments(const Guarded &g, const char *status, bool with_errors) {
   StringInfoData list;
   initStringInfo(&list);

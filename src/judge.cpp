@@ -5,6 +5,7 @@
 #include "closing.h"
 #include "errors.h"
 #include "fault.h"
+#include "filling.h"
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
@@ -18,39 +19,6 @@ char *row_json(const RowEvent &event, HeapTuple tuple) {
   return TextDatumGetCString(DirectFunctionCall1(row_to_json, row));
 }
 
-/// Whether the column's type takes a value: a domain may refuse it.
-bool takes(const Column &column, Datum value, bool is_null) {
-  if (column.declared_type == column.type || !pg::domain_has_constraints_compat(column.declared_type)) return true;
-  const Oid domain = column.declared_type;
-  return pg::try_in_subtransaction([value, is_null, domain] {
-           domain_check(value, is_null, domain, nullptr, CurrentMemoryContext);
-         }) == nullptr;
-}
-
-/// Changes to make to the row that is being written.
-struct Changes {
-  int count = 0;
-  int columns[4];
-  Datum values[4];
-  bool nulls[4];
-
-  void set(const Column &column, Datum value, bool is_null) {
-    columns[count] = column.attno;
-    values[count] = value;
-    nulls[count] = is_null;
-    ++count;
-  }
-  /// Sets what the writer left open: only where the column may be written and its type takes the value, so that no
-  /// statement fails that would have gone through without the guard.
-  void fill(const Column &column, Datum value, bool is_null = false) {
-    if (column.writable && !(is_null && column.not_null) && takes(column, value, is_null)) set(column, value, is_null);
-  }
-  HeapTuple apply(const RowEvent &event) {
-    if (count == 0) return event.after;
-    return heap_modify_tuple_by_cols(event.after, event.desc, count, columns, values, nulls);
-  }
-};
-
 Datum duration_datum(const Guarded &g, core::Micros span, bool *is_null) {
   char *value = duration_text(g, span);
   *is_null = value == nullptr;
@@ -61,68 +29,88 @@ Datum duration_datum(const Guarded &g, core::Micros span, bool *is_null) {
   return OidInputFunctionCall(input, value, io_parameter, g.duration.typmod);
 }
 
-/// On the way to a terminal status: end and duration where the writer left them NULL.
-HeapTuple fill_finish(const RowEvent &event) {
+/// On the way to a live status: the start where the writer left it NULL.
+HeapTuple fill_start(const RowEvent &event) {
   const Guarded &g = *event.table;
-  Changes changes;
-  std::optional<core::Micros> end = GetCurrentTimestamp();
+  if (!g.start.writable) return event.after;
+  bool is_null;
+  (void)event.new_value(g.start, &is_null);
+  Filling filling;
+  if (is_null) filling.add(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
+  return filling.apply(event);
+}
+
+/// Whether the writer left a column of the outcome to the guard: it is NULL or, after a reaping, as that had set it.
+bool is_left_open(const RowEvent &event, const Column &column, bool reaped) {
+  bool is_null;
+  (void)event.new_value(column, &is_null);
+  return is_null || (reaped && column.writable && !changed(event, column));
+}
+
+/// On the way to an end, which is now: end and duration where the writer left them open.
+HeapTuple fill_finish(const RowEvent &event, TimestampTz now, bool reaped = false) {
+  const Guarded &g = *event.table;
+  Filling filling;
+  std::optional<core::Micros> end = now;
   bool is_null;
   if (g.end.exists()) {
     Datum value = event.new_value(g.end, &is_null);
-    if (is_null) {
-      value = time_datum(g.end, *end, g.zone);
-      changes.fill(g.end, value);
+    if (is_left_open(event, g.end, reaped)) {
+      value = time_datum(g.end, now, g.zone);
+      filling.add(g.end, value);
     }
     end = instant_of(g.end, value, false, g.zone);
   }
-  if (g.duration.writable && g.start.exists() && end) {
-    (void)event.new_value(g.duration, &is_null);
-    bool start_null;
-    const Datum start = event.new_value(g.start, &start_null);
-    const auto started = instant_of(g.start, start, start_null, g.zone);
-    if (is_null && started) {
+  if (g.duration.writable && g.start.exists() && end && is_left_open(event, g.duration, reaped)) {
+    const Datum start = event.new_value(g.start, &is_null);
+    const auto started = instant_of(g.start, start, is_null, g.zone);
+    if (started) {
       const Datum duration = duration_datum(g, *end - *started, &is_null);
-      if (!is_null) changes.fill(g.duration, duration);
+      // One that has no room leaves none, rather than the one of the reaping.
+      if (!is_null || reaped) filling.add_dependent(g.duration, duration, is_null, g.end, reaped);
     }
   }
-  return changes.apply(event);
+  return filling.apply(event);
 }
 
 /// A run that starts again: where the writer left the start as it was, it starts now; where he left the end, it has none.
 HeapTuple restart(const RowEvent &event) {
   const Guarded &g = *event.table;
-  Changes changes;
+  Filling filling;
   if (g.start.exists() && !changed(event, g.start))
-    changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
+    filling.add(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
   for (const Column *column : {&g.end, &g.duration})
-    if (column->exists() && !changed(event, *column)) changes.fill(*column, Datum(0), true);
-  return changes.apply(event);
+    if (column->exists() && !changed(event, *column)) filling.add(*column, Datum(0), true);
+  return filling.apply(event);
 }
 
 /// The row as its late writer wants it, after a reaping: errors that he left as they were lose what the guard had added.
-HeapTuple accept_outcome(const RowEvent &event, const Standing &standing, const char *to) {
+HeapTuple without_added_error(const RowEvent &event, const Standing &standing, const char *to) {
   const Guarded &g = *event.table;
   Datum value = 0;
   bool is_null = true;
   if (standing.reaping == 0 || changed(event, g.error) || !g.error.writable ||
       !former_error(g, rows_of(standing.reaping, g, to).before, &value, &is_null))
     return event.after;
-  Changes changes;
-  changes.fill(g.error, value, is_null);
-  return changes.apply(event);
+  Filling filling;
+  filling.add(g.error, value, is_null);
+  return filling.apply(event);
 }
 
 /// The row as written, with the outcome that it had: status, end, duration, errors.
 HeapTuple keep_outcome(const RowEvent &event) {
   const Guarded &g = *event.table;
-  Changes changes;
+  int count = 0;
+  int columns[4];
+  Datum values[4];
+  bool nulls[4];
   for (const Column *column : {&g.status, &g.end, &g.duration, &g.error}) {
     if (!column->exists() || column->generated) continue;
-    bool is_null;
-    const Datum value = event.old_value(*column, &is_null);
-    changes.set(*column, value, is_null);
+    columns[count] = column->attno;
+    values[count] = event.old_value(*column, &nulls[count]);
+    ++count;
   }
-  return changes.apply(event);
+  return heap_modify_tuple_by_cols(event.after, event.desc, count, columns, values, nulls);
 }
 
 /// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
@@ -137,7 +125,8 @@ void note_without_rows(const Entry &entry, Line line, const ErrorData &error) {
           errdetail("%s", again == nullptr ? "The line tells of it without them." : "There is no line of it."));
 }
 
-void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row) {
+void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row,
+          TimestampTz at = GetCurrentTimestamp()) {
   const Guarded &g = *event.table;
   Line line;
   line.key = key_of(event);
@@ -146,7 +135,7 @@ void note(const RowEvent &event, Event what, const Standing &standing, const cha
   line.reason = wanted_status == nullptr ? nullptr : psprintf("the writer wanted status \"%s\"", wanted_status);
   line.false_positive = standing.reaping != 0 && what != Event::kRetried && wanted_status != nullptr &&
                         core::tells_success(wanted_status, g.failed);
-  const Entry entry{&g, what, GetCurrentTimestamp(), "trigger", GetUserId()};
+  const Entry entry{&g, what, at, "trigger", GetUserId()};
   const ErrorData *error = pg::try_in_subtransaction([&] {
     if (with_row) {
       line.run = row_json(event, event.before);
@@ -158,10 +147,16 @@ void note(const RowEvent &event, Event what, const Standing &standing, const cha
   ESG_FAULT_POINT("judge.noted");
 }
 
-HeapTuple late_finish(const RowEvent &event, const Standing &standing, const char *from, const char *to) {
-  const Guarded &g = *event.table;
+HeapTuple late_finish(const RowEvent &written, const Standing &standing, const char *from, const char *to) {
+  const Guarded &g = *written.table;
+  const TimestampTz now = GetCurrentTimestamp();
+  const auto policy = late_finish_override().value_or(g.late_finish);
+  // Accepted now or, by overturn_reap(), from the journal: it is the same row.
+  RowEvent event = written;
+  if (policy != core::LateFinish::kReject && standing.reaping != 0 && kind_of(g, to) == core::StatusKind::kTerminal)
+    event.after = fill_finish(written, now, true);
   const char *by_whom = standing.reaping != 0 ? "the guard had closed it" : "it had ended already";
-  switch (late_finish_override().value_or(g.late_finish)) {
+  switch (policy) {
     case core::LateFinish::kReject:
       ereport(ERROR, errcode(kLateFinishRejected),
               same_text(from, to)
@@ -172,11 +167,11 @@ HeapTuple late_finish(const RowEvent &event, const Standing &standing, const cha
               errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
       break;
     case core::LateFinish::kAccept:
-      note(event, standing.reaping != 0 ? Event::kOverturned : Event::kLateFinish, standing, to, true);
-      return accept_outcome(event, standing, to);
+      note(event, standing.reaping != 0 ? Event::kOverturned : Event::kLateFinish, standing, to, true, now);
+      return without_added_error(event, standing, to);
     case core::LateFinish::kKeep: break;
   }
-  note(event, Event::kLateFinish, standing, to, true);
+  note(event, Event::kLateFinish, standing, to, true, now);
   ereport(
       WARNING, errcode(ERRCODE_WARNING),
       errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name,
@@ -219,12 +214,7 @@ HeapTuple judge_insert(const RowEvent &event) {
   const char *status = text_of(event, event.after, g.status);
   const core::Meaning meaning = core::classify_insert(kind_of(g, status));
   if (meaning == core::Meaning::kIllegal) refuse(event, nullptr, status);
-  if (meaning != core::Meaning::kStart || g.mode == Mode::kObserve || !g.start.writable) return event.after;
-  bool is_null;
-  (void)event.new_value(g.start, &is_null);
-  Changes changes;
-  if (is_null) changes.fill(g.start, time_datum(g.start, GetCurrentTimestamp(), g.zone));
-  return changes.apply(event);
+  return meaning != core::Meaning::kStart || g.mode == Mode::kObserve ? event.after : fill_start(event);
 }
 
 /// Observing: nothing is filled, refused or kept; what would have been is warned of, and a success after a verdict counts
@@ -263,7 +253,7 @@ HeapTuple judge_update(const RowEvent &event) {
   if (observing) return observe_update(event, change, standing, from, to);
   const core::Meaning meaning = core::classify(change);
   switch (meaning) {
-    case core::Meaning::kFinish: return fill_finish(event);
+    case core::Meaning::kFinish: return fill_finish(event, GetCurrentTimestamp());
     case core::Meaning::kLateFinish:
       return late_finish(event, change.closed_by_guard ? standing : Standing{}, from, to);
     case core::Meaning::kIllegal: refuse(event, from, to); break;  // returns where transitions only warn
@@ -271,7 +261,7 @@ HeapTuple judge_update(const RowEvent &event) {
     default:
       // allow_transition lets the pair through: where the guard had closed the run, it was overruled.
       if (change.closed_by_guard && !change.same_status) note(event, Event::kOverturned, standing, to, true);
-      return event.after;
+      return change.to == core::StatusKind::kLive ? fill_start(event) : event.after;
   }
   const bool restarts = change.from == core::StatusKind::kTerminal && change.to == core::StatusKind::kLive;
   if (restarts) {
@@ -279,7 +269,11 @@ HeapTuple judge_update(const RowEvent &event) {
     return restart(event);
   }
   if (change.closed_by_guard) note(event, Event::kOverturned, standing, to, true);
-  return change.to == core::StatusKind::kTerminal ? fill_finish(event) : event.after;
+  switch (change.to) {
+    case core::StatusKind::kLive: return fill_start(event);
+    case core::StatusKind::kTerminal: return fill_finish(event, GetCurrentTimestamp());
+    default: return event.after;
+  }
 }
 
 }  // namespace

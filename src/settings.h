@@ -35,6 +35,15 @@ struct TransitionRule {
   bool allowed;
 };
 
+/// What the relation itself asks of columns that the guard fills (conditions.h).
+struct Condition {
+  Node *check = nullptr;         ///< a CHECK's expression
+  AttrNumber not_null = 0;       ///< a generated column that must not be NULL
+  Bitmapset *columns = nullptr;  ///< numbers of the columns that it is about, also by way of generated ones
+  bool generated = false;        ///< it is about generated columns, which have to be computed for it
+  bool may_raise = false;        ///< it may not only be false: it may raise an error
+};
+
 struct Guarded {
   Oid relid = InvalidOid;            ///< the relation this entry is resolved for: the table or one of its partitions
   Oid table = InvalidOid;            ///< the guarded table
@@ -70,6 +79,8 @@ struct Guarded {
   core::Overlap *overlaps = nullptr;
   int rule_count = 0;
   TransitionRule *rules = nullptr;
+  int condition_count = 0;
+  Condition *conditions = nullptr;
 
   bool exclusive = false;
   Transitions transitions = Transitions::kEnforce;

@@ -3,6 +3,7 @@
 
 #include "settings_rows.h"
 
+#include "conditions.h"
 #include "scopes.h"
 
 namespace esg {
@@ -185,6 +186,7 @@ void load_row(Guarded &g, Relation relation, const Row &row) {
   load_overlaps(g, overlaps);
   load_scope_limits(g);
   load_rules(g);
+  load_conditions(g, relation);
 }
 
 }  // namespace esg

@@ -133,6 +133,16 @@ inline bool domain_has_constraints_compat(Oid type) {
 #endif
 }
 
+/// An expression over a relation's columns with its virtual generated columns, which 18 has, as what they are made of.
+inline Node *without_virtual_columns_compat(Node *expression, Relation relation) {
+#if PG_VERSION_NUM >= 180000
+  return expand_generated_columns_in_expr(expression, relation, 1);
+#else
+  (void)relation;
+  return expression;
+#endif
+}
+
 /// What a callback of CacheRegisterSyscacheCallback is told.
 #if PG_VERSION_NUM >= 190000
 using SysCacheIdentifierCompat = SysCacheIdentifier;

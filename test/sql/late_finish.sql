@@ -206,6 +206,78 @@ SELECT sync_guard.overturn_reap('runs', 5, 'running');
 SELECT status FROM runs WHERE id = 5;
 SELECT sync_guard.guard_table('runs', exclusive => false);
 
+--
+-- Whose writer left end and duration as the reaping had set them ended when he came; what he gave is his.
+--
+ALTER TABLE runs DROP CONSTRAINT known;
+SELECT sync_guard.guard_table('runs', late_finish => 'accept');
+CREATE TABLE reaped (id integer, at timestamp, seconds double precision);
+CREATE FUNCTION reap_ended_before() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM reap_ten();
+    -- As if an hour had gone by since; the reaping is the guard's.
+    SET LOCAL session_replication_role = 'replica';
+    UPDATE runs SET started_at = started_at - interval '1 hour', completed_at = completed_at - interval '1 hour';
+    DELETE FROM reaped;
+    INSERT INTO reaped SELECT id, completed_at, duration_seconds FROM runs WHERE id < 8;
+    RETURN (SELECT count(*) FROM reaped);
+END $$;
+CREATE VIEW times AS
+    SELECT id, status,
+           CASE WHEN completed_at = reaped.at THEN 'the reaping' WHEN completed_at > ago('1 minute') THEN 'the late finish' ELSE to_char(completed_at, 'YYYY-MM-DD HH24:MI') END AS ended_with,
+           CASE WHEN duration_seconds = reaped.seconds THEN 'of the reaping' WHEN duration_seconds IS NULL THEN 'none' WHEN abs(duration_seconds - extract(epoch FROM completed_at - started_at)) < 1e-5 THEN 'fits' ELSE duration_seconds::text END AS duration
+    FROM runs JOIN reaped USING (id) ORDER BY id;
+SELECT reap_ended_before();
+UPDATE runs SET status = 'completed' WHERE id = 1;
+UPDATE runs SET status = 'completed', completed_at = NULL, duration_seconds = NULL WHERE id = 2;
+UPDATE runs SET status = 'completed', completed_at = '2025-10-01 10:00' WHERE id = 3;
+UPDATE runs SET status = 'completed', duration_seconds = 60 WHERE id = 4;
+UPDATE runs SET status = 'completed', completed_at = '2025-10-01 10:00', duration_seconds = 60 WHERE id = 5;
+UPDATE runs SET status = 'failed', errors = '["worker: timeout"]' WHERE id = 6;
+-- What is no end is given none.
+UPDATE runs SET status = 'paused' WHERE id = 7;
+SELECT * FROM times;
+SELECT run_key, event, false_positive, at AT TIME ZONE 'UTC' = completed_at AS at_this_time FROM sync_guard.journal AS j JOIN runs ON runs.id = run_key::integer
+WHERE relation = 'runs'::regclass AND run_key IN ('1', '6') AND event <> 'reaped' ORDER BY j.id;
+-- The same by the setting, and by overturn_reap after a late finish that was kept: the time is the journal's.
+SELECT sync_guard.guard_table('runs', late_finish => 'keep');
+SELECT reap_ended_before();
+BEGIN;
+SET LOCAL emag_sync_guard.late_finish = 'accept';
+UPDATE runs SET status = 'completed' WHERE id = 1;
+COMMIT;
+UPDATE runs SET status = 'completed' WHERE id = 2;
+UPDATE runs SET status = 'completed', completed_at = '2025-10-01 10:00' WHERE id = 3;
+UPDATE runs SET status = 'completed', duration_seconds = 60 WHERE id = 4;
+UPDATE runs SET status = 'completed', completed_at = '2025-10-01 10:00', duration_seconds = 60 WHERE id = 5;
+UPDATE runs SET status = 'completed' WHERE id = 6;
+SELECT * FROM times;
+SELECT sync_guard.overturn_reap('runs', id, 'completed') FROM generate_series(2, 5) AS id;
+-- Not the status that he came with, or nobody came: the end is the one that is known.
+SELECT sync_guard.overturn_reap('runs', id, 'partial') FROM generate_series(6, 7) AS id;
+SELECT * FROM times;
+SELECT run_key, event, at AT TIME ZONE 'UTC' = completed_at AS at_this_time FROM sync_guard.journal AS j JOIN runs ON runs.id = run_key::integer
+WHERE relation = 'runs'::regclass AND run_key = '2' AND event <> 'reaped' ORDER BY j.id;
+-- What the table does not take: the duration is none then, rather than that of another end; the end is that of the reaping.
+SELECT reap_ended_before();
+ALTER TABLE runs ADD CONSTRAINT short CHECK (id <> 1 OR duration_seconds < 7300) NOT VALID, ADD CONSTRAINT early CHECK (id <> 2 OR completed_at < '2025-10-01' OR completed_at < ago('30 minutes')) NOT VALID;
+SET emag_sync_guard.late_finish = 'accept';
+UPDATE runs SET status = 'completed' WHERE id IN (1, 2);
+RESET emag_sync_guard.late_finish;
+SELECT * FROM times WHERE id <= 2;
+ALTER TABLE runs DROP CONSTRAINT short, DROP CONSTRAINT early;
+-- A column that is too narrow for the duration then has none.
+CREATE TABLE narrow (id integer PRIMARY KEY, status text NOT NULL, started_at timestamp, completed_at timestamp, duration_s smallint);
+SELECT sync_guard.guard_table('narrow', live_statuses => '{running}', failed_status => 'failed', late_finish => 'accept');
+INSERT INTO narrow VALUES (1, 'running', ago('32000 seconds'));
+SELECT sync_guard.reap_stale_syncs(relation => 'narrow');
+SET session_replication_role = 'replica';
+UPDATE narrow SET started_at = started_at - interval '1 hour';
+RESET session_replication_role;
+UPDATE narrow SET status = 'completed';
+SELECT status, completed_at > ago('1 minute') AS ended_now, duration_s FROM narrow;
+SELECT sync_guard.unguard_table('narrow');
+
 -- The errors are what they were before the reaping, whatever they were.
 CREATE TABLE kinds (id uuid PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamp NOT NULL DEFAULT ago('2 hours'), jsonb_errors jsonb, json_errors json, text_error text, strict_errors jsonb NOT NULL DEFAULT 'null');
 INSERT INTO kinds (id, jsonb_errors, json_errors, text_error)

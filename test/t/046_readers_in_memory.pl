@@ -19,6 +19,18 @@ sql(q{
 my $other = $node->background_psql('postgres', on_error_stop => 1);
 my $pid = $other->query_safe('SELECT pg_backend_pid()');
 
+# ---- a start that the guard fills ----------------------------------------------------------------------------------------------
+sql(q{
+	CREATE TABLE waiting (id integer PRIMARY KEY, status text NOT NULL, started_at timestamptz, finished_at timestamptz,
+		CHECK (status <> 'queued' OR started_at IS NULL));
+	SELECT sync_guard.guard_table('waiting', live_statuses => '{queued,running}', failed_status => 'failed');
+	INSERT INTO waiting VALUES (1, 'queued', NULL, NULL), (2, 'new', NULL, NULL)});
+is(sql(q{SELECT string_agg(run_key, ','), count(started_at) FROM sync_guard.tracked_runs}), '1|0', 'memory knows of a run that waits, without a start');
+sql(q{UPDATE waiting SET status = 'running'});
+is(sql(q{SELECT count(*), bool_and(t.started_at = w.started_at) FROM sync_guard.tracked_runs AS t JOIN waiting AS w ON w.id = t.run_key::integer}), '2|t',
+	'and the start that is filled when it runs');
+sql(q{SELECT sync_guard.unguard_table('waiting'); DROP TABLE waiting});
+
 # ---- not committed yet ---------------------------------------------------------------------------------------------------------
 my $key = $other->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('products') RETURNING id});
 is(sql(q{SELECT sync_guard.sync_is_running(), sync_guard.sync_is_running('products'), sync_guard.sync_is_running('orders')}), 't|t|f',
