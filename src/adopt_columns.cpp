@@ -196,10 +196,28 @@ const char *find_total(const Subject &subject, const Choice &choice) {
   return found;
 }
 
+/// No column can be the status. Naming one would not help: what is called a status is of the wrong type.
+void refuse_status(const Subject &subject, const char *what) {
+  const char *detail = nullptr;
+  for (const std::string_view word : core::status_names())
+    each_column(subject.relation, [&](const Column &column) {
+      if (detail != nullptr || !core::same_word(column.name, word)) return false;
+      detail =
+          psprintf("Column \"%s\" is %s%s.", column.name, column.generated ? "generated, and of type " : "of type ",
+                   format_type_be(column.declared_type));
+      return true;
+    });
+  ereport(ERROR, errcode(kAmbiguous), errmsg("cannot tell %s in table %s", what, subject.name),
+          errdetail("%s", detail != nullptr ? detail : "No column is of a type that can hold one."),
+          errhint("A status must be %s.", type_wanted(kStatusColumn)));
+}
+
 void find_status(const Subject &subject, Choice *choice) {
   const char *what = "which column is a run's status";
   const char *found = find_by_habit(subject, *choice, kStatusColumn, what, core::status_names());
-  if (found == nullptr) ambiguous(subject, what, kStatusColumn, columns_that_suit(subject, *choice, kStatusColumn));
+  const List *candidates = found == nullptr ? columns_that_suit(subject, *choice, kStatusColumn) : NIL;
+  if (found == nullptr && candidates == NIL) refuse_status(subject, what);
+  if (found == nullptr) ambiguous(subject, what, kStatusColumn, candidates);
   choice->set_column(kStatusColumn, found);
 }
 

@@ -23,6 +23,15 @@ bool has_on_all(const Guarded &g, const Column *columns, int count, Oid user, Ac
   return true;
 }
 
+/// SELECT on each column that the guard shows, as far as they are there.
+bool may_read_columns(const Guarded &g, Oid user) {
+  const Column *const shown[] = {&g.key,   &g.status,   &g.start,   &g.end,  &g.duration,
+                                 &g.error, &g.activity, &g.updated, &g.done, &g.total};
+  return has_on_all(g, shown, lengthof(shown), user, ACL_SELECT) &&
+         has_on_all(g, g.scope, g.scope_count, user, ACL_SELECT) &&
+         has_on_all(g, g.summary, g.summary_count, user, ACL_SELECT);
+}
+
 /// As may_read, of a table that is not guarded.
 bool may_select(Oid relation) {
   return pg::may_use_schema_compat(get_rel_namespace(relation), GetUserId()) &&
@@ -139,12 +148,20 @@ bool may_read(const Guarded &g) {
   bool is_missing = false;
   if (pg_class_aclcheck_ext(g.table, user, ACL_SELECT, &is_missing) == ACLCHECK_OK) return true;
   if (is_missing || g.broken != nullptr) return false;  // which columns it is about is not known any more
-  const Column *const shown[] = {&g.key,   &g.status,   &g.start,   &g.end,  &g.duration,
-                                 &g.error, &g.activity, &g.updated, &g.done, &g.total};
-  return has_on_all(g, shown, lengthof(shown), user, ACL_SELECT) &&
-         has_on_all(g, g.scope, g.scope_count, user, ACL_SELECT) &&
-         has_on_all(g, g.summary, g.summary_count, user, ACL_SELECT);
+  return may_read_columns(g, user);
 }
+
+namespace {
+
+/// The caller may be told that the settings do not fit: he may read the table, or all that is left of what the guard shows.
+bool may_ask(const Guarded &g) {
+  if (may_read(g)) return true;
+  const Oid schema = get_rel_namespace(g.table);
+  return g.broken != nullptr && g.relid == g.table && (g.key.exists() || g.status.exists()) && OidIsValid(schema) &&
+         pg::may_use_schema_compat(schema, GetUserId()) && may_read_columns(g, GetUserId());
+}
+
+}  // namespace
 
 bool may_reap(const Guarded &g) {
   if (!may_read(g)) return false;
@@ -197,12 +214,40 @@ Oid relation_argument(FunctionCallInfo fcinfo, int argument) {
   return relation;
 }
 
+void leave_out(List **left_out, const Guarded &g, int sqlstate, const char *reason) {
+  if (left_out == nullptr) return;
+  auto *table = static_cast<LeftOut *>(palloc(sizeof(LeftOut)));
+  *table = {pstrdup(g.name), sqlstate, pstrdup(reason)};
+  *left_out = lappend(*left_out, table);
+}
+
+void refuse_to_guess(const List *left_out) {
+  if (left_out == NIL) return;
+  StringInfoData names;
+  StringInfoData reasons;
+  initStringInfo(&names);
+  initStringInfo(&reasons);
+  ListCell *cell;
+  foreach (cell, left_out) {
+    const auto *table = static_cast<const LeftOut *>(lfirst(cell));
+    appendStringInfo(&names, "%s%s", names.len == 0 ? "" : ", ", table->table);
+    appendStringInfo(&reasons, "%s%s: %s.", reasons.len == 0 ? "" : "\n", table->table, table->reason);
+  }
+  ereport(ERROR, errcode(static_cast<const LeftOut *>(linitial(left_out))->sqlstate),
+          errmsg_plural("whether a sync is running is not known: table %s could not be asked",
+                        "whether a sync is running is not known: tables %s could not be asked", list_length(left_out),
+                        names.data),
+          errdetail("%s", reasons.data),
+          errhint("The view sync_guard.guard_health says what to do. A table that is well can be asked alone: name it "
+                  "as the relation."));
+}
+
 void warn_of_skipped(const Guarded &g, const ErrorData *error) {
   ereport(WARNING, errcode(error->sqlerrcode), errmsg("skipping table %s: %s", g.name, error->message),
           errhint("The view sync_guard.guard_health says what is wrong with it."));
 }
 
-List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
+List *readable_tables(Oid relation, bool notice, IfLocked if_locked, List **left_out) {
   const bool skip = if_locked == IfLocked::kSkip;
   if (OidIsValid(relation)) {
     if (skip && get_rel_name(relation) != nullptr && may_select(relation) &&
@@ -215,7 +260,7 @@ List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
     // A partition stands for its table, whose columns have the numbers that privileges are granted on.
     if (g != nullptr && g->table != relation) g = guarded(relation = g->table);
     const char *name = get_rel_name(relation);
-    if (name != nullptr && (g != nullptr ? !may_read(*g) : !may_select(relation)))
+    if (name != nullptr && (g != nullptr ? !may_ask(*g) : !may_select(relation)))
       aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
     g = &guarded_or_error(relation);
     LockRelationOid(g->table, AccessShareLock);
@@ -227,7 +272,7 @@ List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
   List *busy = NIL;
   foreach (cell, all_guarded(skip ? &busy : nullptr)) {
     auto *g = static_cast<Guarded *>(lfirst(cell));
-    if (may_read(*g)) {
+    if (may_ask(*g)) {
       // From here on the table is what its settings were resolved against.
       if (!skip) LockRelationOid(g->table, AccessShareLock);
       else if (!ConditionalLockRelationOid(g->table, AccessShareLock)) {
@@ -237,11 +282,12 @@ List *readable_tables(Oid relation, bool notice, IfLocked if_locked) {
       g = guarded(g->table);
       if (g == nullptr) continue;
     }
-    if (!may_read(*g)) {
+    if (!may_ask(*g)) {
       ++skipped;
     } else if (g->broken != nullptr) {
       ereport(WARNING, errcode(kBadOption), errmsg("skipping table %s: its settings do not fit it any more", g->name),
               errdetail("%s.", g->broken), errhint("The view sync_guard.guard_health says what to do."));
+      leave_out(left_out, *g, kBadOption, psprintf("its settings do not fit it any more: %s", g->broken));
     } else {
       tables = lappend(tables, g);
     }

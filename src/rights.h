@@ -43,19 +43,33 @@ Oid relation_argument(FunctionCallInfo fcinfo, int argument);
 /// What to do with a table that others have locked against reading: wait, or leave it out with a NOTICE.
 enum class IfLocked { kWait, kSkip };
 
-/// The guarded tables a call is about: the one named (ERROR where it is not guarded or may not be read), or, for an
-/// invalid Oid, all that the caller may read, with a NOTICE of how many were skipped when `notice`.
+/// A table that the caller may read and that could not be asked, and why.
+struct LeftOut {
+  const char *table;
+  int sqlstate;
+  const char *reason;
+};
+
+/// The guarded tables a call is about: the one named (ERROR where it is not guarded, may not be read, or its settings do not
+/// fit it any more), or, for an invalid Oid, all that the caller may read, with a NOTICE of how many were skipped when
+/// `notice`, and a WARNING of each whose settings do not fit; the latter are appended to `left_out` (LeftOut*; null: not).
 /// Returns a List of const Guarded*.
-List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait);
+List *readable_tables(Oid relation, bool notice, IfLocked if_locked = IfLocked::kWait, List **left_out = nullptr);
 
 /// The WARNING that a table which failed is skipped.
 void warn_of_skipped(const Guarded &g, const ErrorData *error);
 
+/// Appends the table to `left_out`; null: does nothing.
+void leave_out(List **left_out, const Guarded &g, int sqlstate, const char *reason);
+
+/// ERROR where tables were left out, with the first one's SQLSTATE: for who would have to say no, which would be a guess.
+void refuse_to_guess(const List *left_out);
+
 /// Does `work` on each of the tables that readable_tables gave for `relation`. A table that was named may raise; of several,
-/// one that fails is skipped with a WARNING and does not stand in the way of the others; where all fail, the last one raises.
-/// `work` returns false to stop.
+/// one that fails is skipped with a WARNING and does not stand in the way of the others; where all fail, the last one raises,
+/// unless `left_out` is there to get those that fail. `work` returns false to stop.
 template <typename Work>
-void each_table(Oid relation, const List *tables, const Work &work) {
+void each_table(Oid relation, const List *tables, List **left_out, const Work &work) {
   int failed = 0;
   ListCell *cell;
   foreach (cell, tables) {
@@ -66,10 +80,18 @@ void each_table(Oid relation, const List *tables, const Work &work) {
       continue;
     }
     ErrorData *error = pg::try_in_subtransaction([&] { go_on = work(g); });
-    if (error != nullptr && ++failed == list_length(tables)) ReThrowError(error);
-    if (error != nullptr) warn_of_skipped(g, error);
+    if (error != nullptr && ++failed == list_length(tables) && left_out == nullptr) ReThrowError(error);
+    if (error != nullptr) {
+      warn_of_skipped(g, error);
+      leave_out(left_out, g, error->sqlerrcode, error->message);
+    }
     if (!go_on) return;
   }
+}
+
+template <typename Work>
+void each_table(Oid relation, const List *tables, const Work &work) {
+  each_table(relation, tables, nullptr, work);
 }
 
 }  // namespace esg

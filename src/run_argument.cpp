@@ -69,7 +69,7 @@ const Run *find_run(const Guarded &g, const char *key, const core::Question &que
 void no_such_run(const Guarded &g, const char *key) {
   ereport(ERROR, errcode(ERRCODE_NO_DATA_FOUND), errmsg("table %s has no run %s that you may see", g.name, key),
           errdetail("The key column is \"%s\".", g.key.name),
-          errhint("The views sync_guard.recent_syncs and reaped_syncs show keys."));
+          errhint("The views sync_guard.running_syncs, recent_syncs and reaped_syncs show keys."));
   pg_unreachable();
 }
 

@@ -140,7 +140,9 @@ char *note_on(const Run &run) {
 char *reason_of(const Guarded &g, const Run &run) {
   char words[160];
   core::describe(run.judgement, words, sizeof words);
-  return psprintf("%s: %s", core::default_reason(g.done.exists() ? run.done : std::nullopt), words);
+  // What heartbeats told of it may be lost, with memory or between two beats that were written: its 0 proves nothing.
+  const bool beats_lost = run.token != 0 && run.memory == nullptr;
+  return psprintf("%s: %s", core::default_reason(g.done.exists() && !beats_lost ? run.done : std::nullopt), words);
 }
 
 }  // namespace esg

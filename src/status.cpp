@@ -79,20 +79,20 @@ char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
   return value;
 }
 
-/// The tables a call is about. ERROR 42501 where there are guarded tables and none of them could be looked at: that no sync is
-/// running would be a guess.
-List *tables_to_ask(Oid relation) {
-  List *tables = readable_tables(relation, true);
-  if (tables == NIL && all_guarded(nullptr) != NIL)
+/// The tables a call is about; those that cannot be asked although the caller may read them go to `left_out`. ERROR 42501 where
+/// there are guarded tables and he may read none of them: that no sync is running would be a guess.
+List *tables_to_ask(Oid relation, List **left_out) {
+  List *tables = readable_tables(relation, true, IfLocked::kWait, left_out);
+  if (tables == NIL && *left_out == NIL && all_guarded(nullptr) != NIL)
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("none of the guarded tables can be looked at"),
-            errdetail("You may not read them, or their settings do not fit them any more: an answer would be a guess."),
-            errhint("Ask for SELECT on the table and USAGE on its schema, or see sync_guard.guard_health."));
+            errdetail("You may not read them: an answer would be a guess."),
+            errhint("Ask for SELECT on the table and USAGE on its schema."));
   return tables;
 }
 
 /// The tables a call with a scope value is about; those without scope columns cannot match it.
-List *scoped_tables(Oid relation, const char *scope_value) {
-  List *tables = tables_to_ask(relation);
+List *scoped_tables(Oid relation, const char *scope_value, List **left_out) {
+  List *tables = tables_to_ask(relation, left_out);
   if (scope_value == nullptr) return tables;
   List *scoped = NIL;
   ListCell *cell;
@@ -347,10 +347,13 @@ static Datum sync_is_running(FunctionCallInfo fcinfo) {
   const core::Question question = question_now();
   ask_again();
   bool running = false;
-  each_table(relation, scoped_tables(relation, value), [&](const Guarded &g) {
+  List *left_out = NIL;
+  const List *tables = scoped_tables(relation, value, &left_out);
+  each_table(relation, tables, &left_out, [&](const Guarded &g) {
     running = any_alive(g, asked_by_value(g, value), question);
     return !running;
   });
+  if (!running) refuse_to_guess(left_out);
   PG_RETURN_BOOL(running);
 }
 
@@ -364,7 +367,8 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
   ask_again();
   Jsonb *object = PG_GETARG_JSONB_P(0);
   const char *unknown = "";
-  const List *tables = tables_to_ask(relation);
+  List *left_out = NIL;
+  const List *tables = tables_to_ask(relation, &left_out);
   List *scoped = NIL;
   core::Scope scope;
   bool any[core::kMaxScopeColumns];
@@ -372,12 +376,13 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
   foreach (cell, tables)
     if (read_scope(*static_cast<const Guarded *>(lfirst(cell)), object, &scope, any, &unknown))
       scoped = lappend(scoped, lfirst(cell));
+  if (scoped == NIL) refuse_to_guess(left_out);  // the column may be theirs
   if (scoped == NIL && tables != NIL)
     ereport(ERROR, errcode(kBadOption), errmsg("\"%s\" is not a scope column", unknown),
             errdetail("No table that was asked has it among its scope columns."),
             errhint("The view sync_guard.guarded_tables shows each table's scope_columns."));
   bool running = false;
-  each_table(relation, scoped, [&](const Guarded &g) {
+  each_table(relation, scoped, &left_out, [&](const Guarded &g) {
     Asked asked;
     (void)read_scope(g, object, &asked.scope, asked.any, &unknown);
     asked.condition = overlap_condition(g, asked.scope, asked.any);
@@ -385,6 +390,7 @@ static Datum scope_is_running(FunctionCallInfo fcinfo) {
     running = any_alive(g, asked, question);
     return !running;
   });
+  if (!running) refuse_to_guess(left_out);
   PG_RETURN_BOOL(running);
 }
 
@@ -397,11 +403,12 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
             errhint("0 leaves recent_syncs empty."));
   const core::Question question = question_now();
   ask_again();
-  const List *tables = scoped_tables(relation, value);
+  List *left_out = NIL;
+  const List *tables = scoped_tables(relation, value, &left_out);
   const bool several = list_length(tables) > 1;
   List *current = NIL;
   List *latest = NIL;
-  each_table(relation, tables, [&](const Guarded &g) {
+  each_table(relation, tables, &left_out, [&](const Guarded &g) {
     const Asked asked = asked_by_value(g, value);
     Seen seen;
     seen.runs = runs_asked_for(g, asked, question, &seen.snapshot);
@@ -410,6 +417,7 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
     UnregisterSnapshot(seen.snapshot);
     return true;
   });
+  if (current == NIL) refuse_to_guess(left_out);
   list_sort(current, newest_first);
   list_sort(latest, newest_first);
 

@@ -82,13 +82,23 @@ void append_prepared(StringInfo text, const VirtualTransactionId &vxid) {
   pg::spi_end();
 }
 
-/// Transactions that hold a lock in the way of `mode` now, for people; null where there is none. `pids` gets the
+/// Whether the transaction is among those seen, as it is from now on: one may be in the way on many partitions.
+bool seen_before(List **seen, const VirtualTransactionId *vxid) {
+  ListCell *cell;
+  foreach (cell, *seen)
+    if (VirtualTransactionIdEquals(*static_cast<const VirtualTransactionId *>(lfirst(cell)), *vxid)) return true;
+  *seen = lappend(*seen, const_cast<VirtualTransactionId *>(vxid));
+  return false;
+}
+
+/// Transactions that hold a lock in the way of `mode` now, each once, for people; null where there is none. `pids` gets the
 /// processes, as a list of SQL arguments.
 char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
   StringInfoData text;
   initStringInfo(&text);
   int named = 0;
   int more = 0;
+  List *seen = NIL;
   ListCell *cell;
   foreach (cell, find_all_inheritors(table, NoLock, nullptr)) {
     LOCKTAG tag;
@@ -96,6 +106,7 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
     int count = 0;
     const VirtualTransactionId *conflicts = GetLockConflicts(&tag, mode, &count);
     for (int i = 0; i < count; ++i) {
+      if (seen_before(&seen, &conflicts[i])) continue;
       if (named == kMaxBlockers) {
         ++more;
         continue;

@@ -22,7 +22,7 @@ CREATE FUNCTION sync_guard.sync_is_running(scope_value text DEFAULT NULL, relati
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'emag_sync_guard_sync_is_running';
 COMMENT ON FUNCTION sync_guard.sync_is_running(text, regclass) IS
-'Whether a sync is running, judged at this instant: a dead run does not count. scope_value: a value of the first scope column. relation NULL: any guarded table that you may read. Errors: SY006 for a scope object (see scope_is_running) or for a table without scope columns; SY004 not guarded; 42501 no right.';
+'Whether a sync is running, judged at this instant: a dead run does not count. scope_value: a value of the first scope column. relation NULL: any guarded table that you may read; where none runs and one could not be asked it is an error, as it is for that table alone. Errors: SY006 for a scope object (see scope_is_running) or for a table without scope columns; SY004 not guarded; 42501 no right.';
 
 CREATE FUNCTION sync_guard.scope_is_running(scope jsonb, relation regclass DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -58,6 +58,11 @@ SELECT outcome('guard_table', 'runs_typed');
 CREATE TABLE runs_generated (id int PRIMARY KEY, done boolean, status text GENERATED ALWAYS AS (CASE WHEN done THEN 'done' ELSE 'running' END) STORED, started_at timestamptz);
 SELECT outcome('guard_table', 'runs_generated');
 SELECT outcome('guard_table', 'runs_generated', $$status_column => 'status', live_statuses => '{running}'$$);
+-- Nor is one a number: there is no column to name.
+CREATE TABLE runs_numbered (id int PRIMARY KEY, state boolean, status smallint NOT NULL, started_at timestamptz);
+SELECT outcome('guard_table', 'runs_numbered');
+CREATE TABLE runs_unmarked (id int PRIMARY KEY, started_at timestamptz);
+SELECT outcome('guard_table', 'runs_unmarked');
 
 --
 -- The proof: what a reaping would write, against types, domains and CHECKs. What is not known of a row is not held against it.

@@ -112,10 +112,14 @@ is(table_shape($node, 'runs'), $shape, 'and leaves the table as it was found');
 
 # A partition in use is in the way too.
 sql(q{CREATE TABLE parts (id int PRIMARY KEY, status text DEFAULT 'running', started_at timestamptz) PARTITION BY HASH (id);
-	  CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0)});
-$writer = open_session('writer', q{BEGIN; LOCK TABLE parts_0 IN ROW EXCLUSIVE MODE;});
+	  SELECT format('CREATE TABLE parts_%1$s PARTITION OF parts FOR VALUES WITH (MODULUS 8, REMAINDER %1$s)', n) FROM generate_series(0, 7) AS n \gexec});
+$writer = open_session('writer', q{BEGIN; LOCK TABLE parts_0, parts_1, parts_2, parts_3, parts_4, parts_5, parts_6 IN ROW EXCLUSIVE MODE;});
+my $other = open_session('other', q{BEGIN; LOCK TABLE parts_7 IN ROW EXCLUSIVE MODE;});
 ($error) = outcome(q{SELECT sync_guard.guard_table('parts', lock_timeout => '0')});
-like($error, qr/SY008: .*process $writer->{pid}, .* \(on partition public\.parts_0\)\./s, 'a lock on a partition is found');
+like($error, qr/SY008: .*process $writer->{pid}, .* \(on partition public\.parts_0\); process $other->{pid}, .* \(on partition public\.parts_7\)\./s,
+	'a lock on a partition is found');
+like($error, qr/pid being $writer->{pid}, $other->{pid}; /, 'who holds many of them is named once');
+close_session($other, 'COMMIT;');
 close_session($writer, 'COMMIT;');
 
 # Two adoptions of one table at once: the second waits for the first in its own time, and is told when it was too late.

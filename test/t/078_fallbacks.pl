@@ -34,6 +34,14 @@ my $seen = q{
 	SELECT string_agg(concat_ws(' ', scope ->> 'sync_type', verdict, done, total), ', ' ORDER BY scope ->> 'sync_type') = '%2$s'
 	FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' ^@ '%1$s'};
 
+# What is said first of a reaped run.
+my ($general, $nothing_done) = ('Sync interrupted by system restart or timeout', 'Sync interrupted - no items processed');
+
+sub opening
+{
+	return "SELECT split_part(reason, ':', 1) FROM sync_guard.reaped_syncs WHERE run_key = (SELECT id::text FROM runs WHERE sync_type = '$_[0]')";
+}
+
 sub answer { my ($fleet, $command) = @_; return join(' ', keys %{ $fleet->counts($command) }); }
 
 # ---- no slot for a worker, pg_cron's sweep instead -------------------------------------------------------------------------------
@@ -106,6 +114,7 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	is(join(' ', keys %{ $fleet->counts('hush late[0]') }), 't', 'none of its heartbeats was refused');
 	is($sql->(q{SELECT sync_guard.reap_stale_syncs()}), '1', 'the other is reaped');
 	is($sql->(q{SELECT verdict, path FROM sync_guard.reaped_syncs}), 'heartbeat_lost|call', 'heartbeat_lost');
+	is($sql->(opening('late_1')), $general, 'its counter stands at 0, of which nobody could have kept its heartbeats: it does not say that it did nothing');
 	is(answer($fleet, 'do late[1] SELECT sync_guard.heartbeat({token})'), 'f', 'and told so');
 	is(answer($fleet, 'do late[1] BEGIN') . answer($fleet, 'do late[1] SELECT sync_guard.fence({token})'), 'SY003', 'it cannot fence');
 	is(answer($fleet, q{do late[0] SELECT sync_guard.finish_sync({token}, 'completed')}), '', 'the other finishes');
@@ -119,6 +128,7 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	$fleet->ask('signal room KILL');
 	poll_until($node, q{SELECT count(*) = 0 FROM runs WHERE status = 'running'}, 'killed, its run ends');
 	is($sql->(q{SELECT verdict, path FROM sync_guard.reaped_syncs ORDER BY reaping DESC LIMIT 1}), 'session_gone|worker', 'and the worker closes it');
+	is($sql->(opening('room_0')), $nothing_done, 'memory was with it all the time: it did nothing');
 	$fleet->end;
 	$node->stop;
 }
@@ -138,6 +148,8 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	$fleet->ask(q{do bare SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}',
 		ttl => CASE '{name}' WHEN 'bare_0' THEN interval '8 seconds' ELSE '3 seconds' END, bind_session => true)});
 	is($sql->(q{SELECT string_agg(DISTINCT lease, ' '), count(*) FROM sync_guard.live_runs() WHERE scope ->> 'sync_type' LIKE 'bare%'}), 'heartbeat|3', 'heartbeat leases');
+	is(answer($fleet, 'do bare[1] SELECT sync_guard.heartbeat({token}, 40, 200)'), 't', 'a heartbeat soon after the start');
+	is($sql->(q{SELECT done IS NULL FROM sync_guard.leases AS l JOIN runs ON run_key = id::text WHERE sync_type = 'bare_1'}), 't', 'is not written, nor is its progress');
 	$fleet->ask('keep bare[0] 0.02 SELECT sync_guard.heartbeat({token}, 4, 5)');
 	$fleet->ask('signal bare[2:3] KILL');
 	poll_until($node, sprintf($seen, 'bare', 'bare_0 live 4 5, bare_1 heartbeat_lost 0, bare_2 heartbeat_lost 0'),
@@ -147,7 +159,10 @@ like(health($cron, 'workers_refused'), qr/^warning\|no slot for a background wor
 	my $written = $sql->(q{SELECT pg_stat_force_next_flush(); SELECT sum(n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'leases'}) =~ s/^\n//r;
 	cmp_ok($written, '<=', $beats->{t} / 4, 'and most of them wrote nothing');
 	note("$beats->{t} heartbeats, $written updates of lease rows");
-	is($sql->(q{SELECT sync_guard.reap_stale_syncs()}), '2', 'a call closes the dead ones');
+	$sql->(q{INSERT INTO runs (sync_type, started_at) VALUES ('no lease', (now() AT TIME ZONE 'UTC') - interval '2 hours')});
+	is($sql->(q{SELECT sync_guard.reap_stale_syncs()}), '3', 'a call closes the dead ones');
+	is($sql->(opening('bare_1')), $general, 'it does not say of who beat that he did nothing');
+	is($sql->(opening('no lease')), $nothing_done, 'as it does where the row is all there is');
 	is(answer($fleet, 'do bare[1] SELECT sync_guard.heartbeat({token})'), 'f', 'which are told');
 	$fleet->ask('do bare[1] BEGIN');
 	is(answer($fleet, 'do bare[1] SELECT sync_guard.fence({token})'), 'SY003', 'and cannot fence');

@@ -27,7 +27,7 @@ my %option = (
 	id => 'key_column', sync_type => 'scope_columns', status => 'status_column', started_at => 'start_column', completed_at => 'end_column',
 	duration_seconds => 'duration_column', errors => 'error_column', updated_at => 'updated_column', heartbeat_at => 'activity_column',
 	processed_items => 'done_column', total_items => 'total_column');
-my %unfit = (problems => 'settings_do_not_fit', asked => '42501 ok');
+my %unfit = (problems => 'settings_do_not_fit', asked => 'SY006 ok');
 
 # The guard told that the table has none.
 sub without

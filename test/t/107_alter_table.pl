@@ -30,7 +30,7 @@ my %shape = (
 		CREATE TABLE S.runs_2 PARTITION OF S.runs FOR VALUES FROM (110) TO (1000)");
 my $guard = q{scope_columns => '{sync_type}', exclusive => true, activity_column => 'heartbeat_at', updated_column => 'updated_at',
 	done_column => 'processed_items', total_column => 'total_items'};
-my %unfit = (problems => 'settings_do_not_fit', asked => '42501 ok', left => 'settings_do_not_fit', repair => '', reaped => 0);
+my %unfit = (problems => 'settings_do_not_fit', asked => 'SY006 ok', left => 'settings_do_not_fit', repair => '', reaped => 0);
 # What the table itself refuses to a reaping: its runs stay dead and open, and guard_health goes on to say so.
 my @unclosed = (reaped => 0, unclosed => 1);
 my $like = 'CREATE TABLE S.fresh (LIKE S.runs INCLUDING ALL)';
@@ -119,9 +119,9 @@ my %cases = (
 	enum => [
 		{ ddl => q{ALTER TYPE S.state ADD VALUE 'stopped'} },
 		{ ddl => q{ALTER TYPE S.state ADD VALUE 'queued' BEFORE 'running'} },
-		{ ddl => q{ALTER TYPE S.state RENAME VALUE 'failed' TO 'error'}, problems => 'settings_do_not_fit', asked => '42501 ok',
+		{ ddl => q{ALTER TYPE S.state RENAME VALUE 'failed' TO 'error'}, problems => 'settings_do_not_fit', asked => 'SY006 ok',
 			repair => q{SELECT sync_guard.guard_table('app.runs', failed_status => 'error')} },
-		{ ddl => q{ALTER TYPE S.state RENAME VALUE 'running' TO 'in progress'}, problems => 'settings_do_not_fit', asked => '42501 ok',
+		{ ddl => q{ALTER TYPE S.state RENAME VALUE 'running' TO 'in progress'}, problems => 'settings_do_not_fit', asked => 'SY006 ok',
 			repair => q{SELECT sync_guard.guard_table('app.runs', live_statuses => '{in progress}')} },
 		{ ddl => q{ALTER TYPE S.state RENAME VALUE 'completed' TO 'done'} },
 		{ ddl => 'ALTER TYPE S.state RENAME TO states' },
@@ -142,7 +142,7 @@ my %cases = (
 		{ ddl => 'ALTER TABLE S.runs_1 RENAME TO first' },
 		{ ddl => 'ALTER TABLE S.runs_1 DISABLE TRIGGER ALL', problems => 'trigger_problem' },
 		{ ddl => 'ALTER TABLE S.runs RENAME TO jobs', table => 'jobs' },
-		{ ddl => 'ALTER TABLE S.runs RENAME COLUMN completed_at TO ended', names => { completed_at => 'ended' }, problems => 'settings_do_not_fit', asked => '42501 ok',
+		{ ddl => 'ALTER TABLE S.runs RENAME COLUMN completed_at TO ended', names => { completed_at => 'ended' }, problems => 'settings_do_not_fit', asked => 'SY006 ok',
 			repair => q{SELECT sync_guard.guard_table('app.runs', end_column => 'ended')} },
 		{ ddl => 'ALTER TABLE S.runs_1 SET UNLOGGED' },
 		{ ddl => "CREATE TABLE S.sub (LIKE S.runs INCLUDING ALL) PARTITION BY HASH (id);
