@@ -73,7 +73,7 @@ Node **generating_expressions(Relation relation) {
 }
 
 void keep(Guarded &g, const Condition &condition) {
-  for (const Column *column : {&g.start, &g.end, &g.duration, &g.error}) {
+  for (const Column *column : {&g.status, &g.start, &g.end, &g.duration, &g.error}) {
     if (!column->writable || !bms_is_member(column->attno, condition.columns)) continue;
     g.conditions[g.condition_count++] = condition;
     return;
@@ -119,7 +119,7 @@ void put_row(EState *state, TupleTableSlot *slot, Relation relation, HeapTuple r
   ExecComputeStoredGenerated(target, state, slot, CMD_INSERT);
 }
 
-bool hold(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *filled, bool generated) {
+bool hold(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *touched, bool generated) {
   EState *state = CreateExecutorState();
   const MemoryContext old = MemoryContextSwitchTo(state->es_query_cxt);
   TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
@@ -129,7 +129,7 @@ bool hold(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *f
   bool all = true;
   for (int i = 0; all && i < g.condition_count; ++i) {
     const Condition &condition = g.conditions[i];
-    if (!bms_overlap(condition.columns, filled)) continue;
+    if (!bms_overlap(condition.columns, touched)) continue;
     if (condition.not_null != 0) all = !slot_attisnull(slot, condition.not_null);
     if (condition.check == nullptr) continue;
     auto *check = static_cast<Expr *>(copyObjectImpl(condition.check));
@@ -154,25 +154,25 @@ void load_conditions(Guarded &g, Relation relation) {
     if (pg::is_enforced_compat(constraints->check[i])) load_check(g, relation, generating, constraints->check[i]);
 }
 
-bool accepts(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *filled) {
+bool accepts(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *touched) {
   bool asked = false;
   bool generated = false;
   bool careful = false;
   for (int i = 0; i < g.condition_count; ++i) {
     const Condition &condition = g.conditions[i];
-    if (!bms_overlap(condition.columns, filled)) continue;
+    if (!bms_overlap(condition.columns, touched)) continue;
     asked = true;
     generated = generated || condition.generated;
     careful = careful || condition.may_raise;
   }
   if (!asked) return true;
-  if (!careful) return hold(g, relation, row, filled, generated);
+  if (!careful) return hold(g, relation, row, touched, generated);
   // Of its own, so that nothing is left of what an error has interrupted: a statement may have a million rows.
   const MemoryContext context =
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard conditions", ALLOCSET_SMALL_SIZES);
   const MemoryContext old = MemoryContextSwitchTo(context);
   bool all = false;
-  const bool raised = pg::try_in_subtransaction([&] { all = hold(g, relation, row, filled, generated); }) != nullptr;
+  const bool raised = pg::try_in_subtransaction([&] { all = hold(g, relation, row, touched, generated); }) != nullptr;
   MemoryContextSwitchTo(old);
   MemoryContextDelete(context);
   return all && !raised;

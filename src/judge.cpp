@@ -3,6 +3,7 @@
 // the writer left open, keeps a reaped run reaped. A configuration that does not fit lets the write through.
 
 #include "closing.h"
+#include "conditions.h"
 #include "errors.h"
 #include "fault.h"
 #include "filling.h"
@@ -97,9 +98,11 @@ HeapTuple without_added_error(const RowEvent &event, const Standing &standing, c
   return filling.apply(event);
 }
 
-/// The row as written, with the outcome that it had: status, end, duration, errors.
+/// The row as written, with the outcome that it had: status, end, duration, errors. Where the table takes no such mixture (a
+/// `CHECK ((result IS NOT NULL) = (status = 'completed'))`), as it was.
 HeapTuple keep_outcome(const RowEvent &event) {
   const Guarded &g = *event.table;
+  Bitmapset *kept = nullptr;
   int count = 0;
   int columns[4];
   Datum values[4];
@@ -108,9 +111,11 @@ HeapTuple keep_outcome(const RowEvent &event) {
     if (!column->exists() || column->generated) continue;
     columns[count] = column->attno;
     values[count] = event.old_value(*column, &nulls[count]);
+    kept = bms_add_member(kept, column->attno);
     ++count;
   }
-  return heap_modify_tuple_by_cols(event.after, event.desc, count, columns, values, nulls);
+  HeapTuple row = heap_modify_tuple_by_cols(event.after, event.desc, count, columns, values, nulls);
+  return accepts(g, event.trigger->tg_relation, row, kept) ? row : event.before;
 }
 
 /// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
@@ -172,17 +177,20 @@ HeapTuple late_finish(const RowEvent &written, const Standing &standing, const c
     case core::LateFinish::kKeep: break;
   }
   note(event, Event::kLateFinish, standing, to, true, now);
+  const HeapTuple row = keep_outcome(event);
   ereport(
       WARNING, errcode(ERRCODE_WARNING),
       errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name,
              shown(event, from)),
-      errdetail("Its writer wanted \"%s\", but %s. Other columns are written; what it wanted is in the journal.", to,
-                by_whom),
+      errdetail("Its writer wanted \"%s\", but %s. %s; what it wanted is in the journal.", to, by_whom,
+                row != event.before
+                    ? "Other columns are written"
+                    : "The table takes its other columns with that outcome alone, so the row stays as it is"),
       standing.reaping != 0 && core::tells_success(to, g.failed)
           ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
                     quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
           : errhint("To write it all the same: SET LOCAL emag_sync_guard.late_finish = 'accept';"));
-  return keep_outcome(event);
+  return row;
 }
 
 std::optional<bool> rule_for(const Guarded &g, const char *from, const char *to) {

@@ -299,6 +299,23 @@ SELECT c, b.* FROM unnest('{json_errors,text_error,strict_errors,jsonb_errors}':
 -- (A JSON null is NULL afterwards, where the column may be that.)
 SELECT count(*) FROM kinds JOIN former USING (id) WHERE former.jsonb_errors = 'null' AND kinds.jsonb_errors IS NULL;
 
+-- Where the table takes the writer's other columns with his outcome alone, the row stays as it is; the journal has all of it.
+CREATE TABLE mixed (
+    id integer PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamptz NOT NULL DEFAULT now() - interval '2 hours', ended_at timestamptz, errors jsonb, note text, result jsonb,
+    CHECK ((result IS NOT NULL) = (status = 'completed')));
+SELECT sync_guard.guard_table('mixed', live_statuses => '{running}', failed_status => 'failed');
+INSERT INTO mixed (id) VALUES (1), (2);
+SELECT sync_guard.reap_stale_syncs(relation => 'mixed');
+UPDATE mixed SET status = 'completed', note = 'late', result = '{"rows": 5}' WHERE id = 1;
+UPDATE mixed SET status = 'cancelled', note = 'late' WHERE id = 2;
+SELECT m.id, m.status, m.note, m.result, j.wanted ->> 'status' AS wanted, j.wanted -> 'result' AS wanted_result, j.false_positive FROM mixed AS m JOIN sync_guard.journal AS j ON j.relation = 'mixed'::regclass AND j.run_key = m.id::text AND j.event = 'late_finish' ORDER BY m.id;
+SELECT sync_guard.overturn_reap('mixed', 2, 'cancelled');
+BEGIN;
+SET LOCAL emag_sync_guard.late_finish = 'accept';
+UPDATE mixed SET status = 'completed', result = '{"rows": 5}' WHERE id = 1;
+COMMIT;
+SELECT id, status, result FROM mixed ORDER BY id;
+
 -- Lines that were purged are no longer known: what is then written to a failed run is its writer's affair.
 SELECT reap_ten();
 SELECT sync_guard.purge_journal('0') > 0 AS purged;
