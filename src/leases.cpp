@@ -157,21 +157,41 @@ Datum int64_array(Datum *items, int count) {
   return PointerGetDatum(construct_array(items, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+Datum *datums_of(const int64 *tokens, int count) {
+  auto *items = static_cast<Datum *>(palloc(sizeof(Datum) * Max(count, 1)));
+  for (int i = 0; i < count; ++i) items[i] = Int64GetDatum(tokens[i]);
+  return items;
+}
+
 int compare_keys(const void *key, const void *lease) {
   return strcmp(static_cast<const char *>(key), static_cast<const Lease *>(lease)->key);
 }
 
-/// The UPDATE that ends the open leases of these runs (text[]), those that nobody has locked; `reason` in SQL, from l and $4 on.
-pg::Statement ending_statement(const Guarded &g, Datum keys, const char *reason) {
-  pg::Statement update(
-      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = %s"
-               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
-               unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND"
-                            " l.run_key OPERATOR(pg_catalog.=) ANY ($2) AND l.ended_at IS NULL"),
-               reason));
-  update.add_oid(g.table).add(TEXTARRAYOID, keys);
-  add_instant(&update, GetCurrentTimestamp());
-  return update;
+/// Positions in sync_guard.leases, as the install script creates it.
+enum TableColumn : AttrNumber { kTableRelation = 2, kTableRunKey = 4, kTableEndedAt = 19 };
+
+/// Locks a relation for reading, if that needs no wait, and opens it; null where it is not free or not there.
+Relation open_at_once(Oid relid) {
+  if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock)) return nullptr;
+  Relation relation = try_relation_open(relid, NoLock);
+  if (relation == nullptr) UnlockRelationOid(relid, AccessShareLock);
+  return relation;
+}
+
+/// Whether the index over open leases has one of the run that another transaction has written.
+bool finds_left_lease(Relation leases, Relation index, Oid table, const char *key) {
+  ScanKeyData keys[2];
+  ScanKeyInit(&keys[0], kTableRelation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+  ScanKeyEntryInitialize(&keys[1], 0, kTableRunKey, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[1],
+                         F_TEXTEQ, CStringGetTextDatum(key));
+  // Not by a snapshot of MVCC: what is read by one counts in a serializable transaction, and may fail the application's statement.
+  SysScanDesc scan = systable_beginscan(leases, RelationGetRelid(index), true, SnapshotSelf, 2, keys);
+  bool found = false;
+  for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple); tuple = systable_getnext(scan))
+    found = found || (heap_attisnull(tuple, kTableEndedAt, RelationGetDescr(leases)) &&
+                      !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)));
+  systable_endscan(scan);
+  return found;
 }
 
 }  // namespace
@@ -198,6 +218,17 @@ Leases open_leases(const Guarded &g, Datum keys) {
   pg::spi_end();
   pg::restore(before);
   return leases;
+}
+
+bool has_left_lease(const Guarded &g, const char *key) {
+  const Oid schema = get_namespace_oid("sync_guard", true);
+  Relation leases = open_at_once(get_relname_relid("leases", schema));
+  if (leases == nullptr) return false;
+  Relation index = open_at_once(get_relname_relid("leases_open", schema));
+  const bool found = index != nullptr && finds_left_lease(leases, index, g.table, key);
+  if (index != nullptr) relation_close(index, AccessShareLock);
+  relation_close(leases, AccessShareLock);
+  return found;
 }
 
 Lease lease_of(int64 token) {
@@ -266,14 +297,19 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
 }
 
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
-  pg::Statement update = ending_statement(g, keys, "$4");
+  pg::Statement update(
+      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = $4"
+               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
+               unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND"
+                            " l.run_key OPERATOR(pg_catalog.=) ANY ($2) AND l.ended_at IS NULL")));
+  update.add_oid(g.table).add(TEXTARRAYOID, keys);
+  add_instant(&update, GetCurrentTimestamp());
   update.add_text(reason);
   return pg::spi_execute_as_guard(update);
 }
 
 void rename_ends(const int64 *tokens, int count) {
-  auto *items = static_cast<Datum *>(palloc(sizeof(Datum) * Max(count, 1)));
-  for (int i = 0; i < count; ++i) items[i] = Int64GetDatum(tokens[i]);
+  Datum *items = datums_of(tokens, count);
   pg::Statement query(
       "SELECT l.token, l.xmin FROM sync_guard.leases AS l WHERE l.token OPERATOR(pg_catalog.=) ANY ($1)"
       " AND l.end_reason OPERATOR(pg_catalog.=) 'finished'");
@@ -300,12 +336,16 @@ void rename_ends(const int64 *tokens, int count) {
   pg::spi_execute_as_guard(update);
 }
 
-void settle_leases(const Guarded &g, Datum keys) {
-  const pg::Statement update = ending_statement(
-      g, keys,
-      "CASE WHEN EXISTS (SELECT FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation"
+void settle_leases(const int64 *tokens, int count) {
+  pg::Statement update(psprintf(
+      "%s UPDATE sync_guard.leases AS l SET ended_at = $2, end_reason ="
+      " CASE WHEN EXISTS (SELECT FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation"
       " AND j.run_key OPERATOR(pg_catalog.=) l.run_key AND j.event OPERATOR(pg_catalog.=) 'reaped'"
-      " AND j.at OPERATOR(pg_catalog.>=) l.taken_at) THEN 'reaped' ELSE 'finished' END");
+      " AND j.at OPERATOR(pg_catalog.>=) l.taken_at) THEN 'reaped' ELSE 'finished' END"
+      " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
+      unlocked_sql("l.token OPERATOR(pg_catalog.=) ANY ($1) AND l.ended_at IS NULL")));
+  update.add(INT8ARRAYOID, int64_array(datums_of(tokens, count), count));
+  add_instant(&update, GetCurrentTimestamp());
   pg::spi_execute_as_guard(update);
 }
 

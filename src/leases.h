@@ -45,6 +45,10 @@ Leases open_leases(const Guarded &g, Datum keys);
 /// The lease of a token, open or ended, committed or of this transaction; token 0 where there is none.
 Lease lease_of(int64 token);
 
+/// Whether an earlier run of this key has left a lease open: one that this transaction has neither taken nor attached to. Without
+/// SPI and without a wait, for the start of a run; false too where a lock is not free at once.
+bool has_left_lease(const Guarded &g, const char *key);
+
 /// Writes a new lease row of the current session and user: of `lease`, key, ttl, bind_session, worker and incarnation count.
 /// Returns its token, greater than every committed one: max(last + 1, µs of the clock). A lease that an earlier run of this
 /// key has left open is ended as "replaced"; ERROR 55P03 where another transaction has that row locked.
@@ -61,9 +65,9 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total);
 /// How many: those that others have locked are left.
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason);
 
-/// Ends those that were locked when their runs ended, so that somebody else has to: reason "reaped" where the journal says so,
-/// else "finished".
-void settle_leases(const Guarded &g, Datum keys);
+/// Ends leases that were locked when their runs ended, or whose runs ended unseen, so that somebody else has to: reason "reaped"
+/// where the journal says so, else "finished".
+void settle_leases(const int64 *tokens, int count);
 
 /// Of leases that were locked when their runs were reaped: those that the table's trigger has ended a moment later, in this
 /// transaction, were "reaped" and not "finished". What another transaction has ended stays as it is.

@@ -45,8 +45,14 @@ bool lock_for_reaping(const Guarded &g, LOCKMODE mode) {
   return false;
 }
 
+/// Whether a live row is of another run than the lease: memory has seen it start, and it took none.
+bool is_of_earlier_run(const Guarded &g, const Lease &lease, const TrackedRuns &tracked) {
+  const Tracked *entry = tracked.find(g.table, lease.key);
+  return entry != nullptr && entry->lease_known && entry->token == 0 && !entry->uncommitted();
+}
+
 /// Puts right what memory and leases still say of runs that are live no more: triggers were off, the table was truncated, the
-/// row of a lease was locked when its run ended. `live` are all live rows, read after both.
+/// row of a lease was locked when its run ended. `live` are all live rows, read after both, and the leases before memory.
 void settle(const Guarded &g, const core::Question &question, const Runs &live, const TrackedRuns &tracked,
             const Leases &leases) {
   HASHCTL control;
@@ -64,13 +70,15 @@ void settle(const Guarded &g, const core::Question &question, const Runs &live, 
   for (int i = 0; i < tracked.count; ++i)
     has_row[i] = hash_search(known, &tracked.items[i].id.key_hash, HASH_FIND, nullptr) != nullptr;
   forget_rowless(tracked, has_row);
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(leases.count, 1)));
+  auto *ended = static_cast<int64 *>(palloc(sizeof(int64) * Max(leases.count, 1)));
   int count = 0;
   for (int i = 0; i < leases.count; ++i) {
     const RunId id = run_id(g.table, leases.items[i].key);
-    if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr) keys[count++] = leases.items[i].key;
+    if (hash_search(known, &id.key_hash, HASH_FIND, nullptr) == nullptr ||
+        is_of_earlier_run(g, leases.items[i], tracked))
+      ended[count++] = leases.items[i].token;
   }
-  if (count > 0) settle_leases(g, pg::text_array(keys, count));
+  if (count > 0) settle_leases(ended, count);
   settle_passed_over(g, live, question.now);
   ESG_FAULT_POINT("reap.settled");
   hash_destroy(known);

@@ -18,6 +18,7 @@
 #include "locks.h"
 #include "pg/boundary.h"
 #include "pg/spi.h"
+#include "token.h"
 #include "worker.h"
 
 namespace esg {
@@ -100,6 +101,39 @@ bool keep_from_worker(const Guarded &g, const Run &run, int *fenced) {
   return track_closing(g.table, run.key, run.memory);
 }
 
+/// Of the runs just closed, those that the table's own triggers have set back already.
+Runs set_back(const Guarded &g, const Run *const *runs, int count) {
+  pg::Statement query(psprintf("SELECT %s::pg_catalog.text FROM %s WHERE %s AND %s", column_ref(g.key), from_item(g),
+                               key_condition(g, "$1"), status_condition(g, g.live, g.live_count)));
+  query.add(TEXTARRAYOID, keys_of(runs, count));
+  Runs found;
+  found.items = static_cast<Run *>(palloc(sizeof(Run) * count));
+  const MemoryContext context = CurrentMemoryContext;
+  const pg::Identity before = work_as(g);
+  pg::spi_begin();
+  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
+  for (uint64 i = 0; i < rows; ++i) {
+    const char *key = pg::spi_text(i, 1, context);
+    for (int n = 0; n < count && key != nullptr; ++n)
+      if (strcmp(runs[n]->key, key) == 0) found.items[found.count++] = *runs[n];
+  }
+  pg::spi_end();
+  pg::restore(before);
+  return found;
+}
+
+/// The trigger that judged that found no reaping to mark: the line of it comes after the UPDATE.
+void note_retries(const Guarded &g, const ReapCall &call, const Runs &runs) {
+  const Entry entry{&g, Event::kRetried, call.question.now, "trigger", call.role};
+  for (int i = 0; i < runs.count; ++i) {
+    Line line;
+    line.key = runs.items[i].key;
+    line.reaping = standing_of(g, line.key).reaping;
+    line.scope = scope_json(g, runs.items[i].scope);
+    write_journal(entry, &line, 1);
+  }
+}
+
 /// Closes locked, dead runs: the UPDATE as the owner or the caller, the journal as the extension's owner. Raises where
 /// the table's own triggers kept a run from being closed.
 void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int count) {
@@ -145,6 +179,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
   for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
   const Entry entry{&g, Event::kReaped, call.question.now, call.path, call.role};
   write_journal(entry, lines, count);
+  note_retries(g, call, set_back(g, runs, count));
   ESG_FAULT_POINT("reap.journal_written");
   announce_reaped(entry, lines, count);
   ESG_FAULT_POINT("reap.announced");

@@ -29,6 +29,14 @@ void count_refusal() {
   SpinLockRelease(&table->lock);
 }
 
+/// Whether a run has found no room in this life of the server.
+bool was_ever_full() {
+  SpinLockAcquire(&table->lock);
+  const bool full = table->refused > 0;
+  SpinLockRelease(&table->lock);
+  return full;
+}
+
 void set_scope(Tracked *run, const core::Scope &scope) {
   run->scope_count = scope.count;
   run->scope_cut = false;
@@ -256,22 +264,23 @@ uint64 scope_hash(const core::ScopeValue &value) {
                              1);
 }
 
-bool track_start(Oid relation, const RowFacts &facts, bool may_move) {
-  if (table == nullptr) return true;
+Told track_start(Oid relation, const RowFacts &facts, bool may_move) {
+  const Told in_doubt = may_move ? Told::kGoesOn : Told::kStarts;
+  if (table == nullptr) return in_doubt;
   LWLock *lock;
   bool made;
   const FullTransactionId xid = GetCurrentFullTransactionId();
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
   if (entry == nullptr) {
     warn_of_no_room();
-    return true;
+    return in_doubt;
   }
   Tracked *run = &entry->run;
   const int64 now = monotonic_now();
-  const bool moves = !made && may_move && state_of(run->closer) == XidState::kMine;
+  const bool moves = !made && may_move && run->ending == Ending::kMoved && state_of(run->closer) == XidState::kMine;
   if (moves && run->is_passed_over()) {
     LWLockRelease(lock);
-    return false;
+    return Told::kPassedOver;
   }
   if (moves) {
     run->closer = InvalidFullTransactionId;
@@ -285,24 +294,28 @@ bool track_start(Oid relation, const RowFacts &facts, bool may_move) {
   }
   set_facts(run, facts);
   LWLockRelease(lock);
-  return true;
+  if (moves) return Told::kGoesOn;
+  // There may have been no room for it when its row was taken away.
+  return made && may_move && was_ever_full() ? Told::kGoesOn : Told::kStarts;
 }
 
-bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
-  if (table == nullptr) return true;
+Told track_update(Oid relation, const RowFacts &facts, bool started_anew) {
+  const Told told = started_anew ? Told::kStarts : Told::kGoesOn;
+  if (table == nullptr) return told;
   LWLock *lock;
   bool made;
   // Asked for before the lock: to make an id may take locks that are waited for.
-  const FullTransactionId xid = started_anew ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
+  const bool may_be_new = started_anew || facts.of_this_xact;
+  const FullTransactionId xid = may_be_new ? GetCurrentFullTransactionId() : InvalidFullTransactionId;
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
   if (entry == nullptr) {
     warn_of_no_room();
-    return true;
+    return told;
   }
   Tracked *run = &entry->run;
   if (run->is_passed_over() && !started_anew) {
     LWLockRelease(lock);
-    return false;
+    return Told::kPassedOver;
   }
   const int64 now = monotonic_now();
   if (started_anew) {
@@ -311,11 +324,15 @@ bool track_update(Oid relation, const RowFacts &facts, bool started_anew) {
     run->last_sign = 0;
   } else {
     set_row_progress(run, facts, now);
+    if (made && facts.of_this_xact) {
+      run->inserter = xid;
+      run->writer_pid = MyProcPid;
+    }
   }
   set_facts(run, facts);
   sign_of_life(run, now);
   LWLockRelease(lock);
-  return true;
+  return told;
 }
 
 void track_row(Oid relation, const RowFacts &facts) {

@@ -36,8 +36,9 @@ uint64 scope_hash(const core::ScopeValue &value);
 /// The promise as memory has it. A session-bound lease whose canary is gone is a heartbeat lease from then on.
 enum class Binding : uint8 { kNone, kHeartbeat, kSession };
 
-/// How a run ended, or is being ended by an open transaction: its row says so, the row is gone, the guard closed it.
-enum class Ending : uint8 { kFinished, kGone, kReaped };
+/// How a run ended, or is being ended by an open transaction: its row says so, the row is gone, it is on its way to another
+/// partition, the guard closed it.
+enum class Ending : uint8 { kFinished, kGone, kMoved, kReaped };
 
 /// What the row's writer tells of a run.
 struct RowFacts {
@@ -47,6 +48,7 @@ struct RowFacts {
   core::Scope scope;
   std::optional<int64> done;
   std::optional<int64> total;
+  bool of_this_xact = false;  ///< of an update: what it changes was written by the current transaction too
 };
 
 /// What a run was before a transaction that is not committed yet took it up again.
@@ -146,18 +148,25 @@ struct LeaseFacts {
 
 // ---- what the triggers write (in the writer's own transaction) --------------------------------------------------------
 
-/// A live row was inserted by the current (sub)transaction. `may_move` (a partitioned table): one that this transaction has
-/// just deleted goes on as it was, it has moved between partitions. WARNING once per session where the table is full; the run
-/// then falls back to its row. False: as of track_update, of one that moves.
-bool track_start(Oid table, const RowFacts &facts, bool may_move);
+/// What a live row that was written is to memory.
+enum class Told : uint8 {
+  kStarts,      ///< another run than any of this key before
+  kGoesOn,      ///< the run that it was; of a partitioned table, for which there is no memory, it may be
+  kPassedOver,  ///< a run that was passed over: nothing is noted; its writer claims its scope and tells again
+};
 
-/// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none.
-/// `started_anew`: from a terminal status; the old lease is stale, progress counts anew. False: nothing is noted, since the run
-/// was passed over; its writer claims its scope and tells again.
-bool track_update(Oid table, const RowFacts &facts, bool started_anew);
+/// A live row was inserted by the current (sub)transaction. `may_move` (a partitioned table): one that this transaction is just
+/// moving between partitions goes on as it was. WARNING once per session where the table is full; the run then falls back to
+/// its row.
+Told track_start(Oid table, const RowFacts &facts, bool may_move);
 
-/// A live row of a partitioned table is being deleted, and may come back as a move. Makes an entry where there is none, which knows
-/// nothing but the row: it is no new run.
+/// A live row was updated: a sign of life; progress that moved is noted. Makes an entry where there is none, uncommitted where the
+/// row may be: its INSERT may be told after it.
+/// `started_anew`: from a terminal status; the old lease is stale, progress counts anew.
+Told track_update(Oid table, const RowFacts &facts, bool started_anew);
+
+/// A live row is being moved to another partition. Makes an entry where there is none, which knows nothing but the row: it is no new
+/// run.
 void track_row(Oid table, const RowFacts &facts);
 
 /// What may be left in the guard's own tables of a run that ends. Where memory does not know (no entry, or one made after the

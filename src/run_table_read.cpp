@@ -198,7 +198,8 @@ void forget_gone() {
   if (table == nullptr) return;
   each_entry(LW_EXCLUSIVE, [](Entry *entry) {
     const Tracked &run = entry->run;
-    return !FullTransactionIdIsValid(run.closer) || run.ending != Ending::kGone || settle_entry(entry);
+    const bool gone = run.ending == Ending::kGone || run.ending == Ending::kMoved;
+    return !gone || !FullTransactionIdIsValid(run.closer) || settle_entry(entry);
   });
 }
 

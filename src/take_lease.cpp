@@ -81,6 +81,24 @@ void replace(const Guarded &g, const Run &run, const Lease &held) {
   ESG_FAULT_POINT("take_lease.replaced");
 }
 
+/// Whether this transaction has inserted the row, whose run then had no lease before. Of a partitioned table that cannot be told: a
+/// row that moves is inserted too.
+bool is_new(const Guarded &g, const Run &run) {
+  if (g.partitioned) return false;
+  Relation relation = table_open(run.tableoid, NoLock);  // locked when it was read
+  TupleTableSlot *slot = table_slot_create(relation, nullptr);
+  ItemPointerData tid = run.ctid;
+  bool found = table_tuple_fetch_row_version(relation, &tid, SnapshotSelf, slot);
+  if (found) {
+    bool should_free;
+    const HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, &should_free)->t_data;
+    found = (row->t_infomask & HEAP_UPDATED) == 0 && TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row));
+  }
+  ExecDropSingleTupleTableSlot(slot);
+  table_close(relation, NoLock);
+  return found;
+}
+
 }  // namespace
 }  // namespace esg
 
@@ -106,6 +124,7 @@ static Datum take_lease(FunctionCallInfo fcinfo) {
             errdetail("A lease is a promise to give signs of life."), errhint("Start a new run."));
   const Leases leases = open_leases(g, pg::text_array(&run.key, 1));
   const Lease *held = leases.find(run.key);
+  if (held != nullptr && !held->by_this_xact && is_new(g, run)) held = nullptr;  // ended when the new one is written
   if (held != nullptr && !same_owner(*held, terms)) {
     replace(g, run, *held);
     held = nullptr;

@@ -113,17 +113,22 @@ void watch_end(const Guarded &g, const char *key) {
   if (g.exclusive && ended.may_be_passed_over) forget_passed_over(g, key);
 }
 
-/// No row has this key any more. One that moves to another partition is deleted too and comes back at once: what else there is of
-/// it is left to the next reaping, which settles all that has no live row.
+/// No row has this key any more.
 void watch_gone(const Guarded &g, const char *key) {
   const Ended ended = track_end(g.table, key, Ending::kGone);
-  if (g.partitioned) return;
   if (ended.may_have_lease) end_lease(g, key, "deleted");
   if (g.exclusive && ended.may_be_passed_over) forget_passed_over(g, key);
 }
 
-/// Tells memory of a live row that was written. False: as of track_update.
-bool tell(const RowEvent &event, const RowFacts &facts, bool starts) {
+/// A row that moves to another partition comes back at once, and with it the run. Where it comes back ended, what else there is of
+/// the run is left to the next reaping, which settles all that has no live row.
+void watch_move(const RowEvent &event, const char *key) {
+  track_row(event.table->table, facts_of(event, event.after, key));
+  (void)track_end(event.table->table, key, Ending::kMoved);
+}
+
+/// Tells memory of a live row that was written.
+Told tell(const RowEvent &event, const RowFacts &facts, bool starts) {
   const Guarded &g = *event.table;
   if (event.before == nullptr) return track_start(g.table, facts, g.partitioned);
   return track_update(g.table, facts, starts);
@@ -134,8 +139,8 @@ void tell_again(const RowEvent &event, const RowFacts &facts) {
   const Guarded &g = *event.table;
   if (excludes(g, facts.status)) claim_scope(g, facts);
   else if (track_scope_claimed(g.table, facts)) forget_passed_over(g, facts.key);
-  const bool told PG_USED_FOR_ASSERTS_ONLY = tell(event, facts, false);
-  Assert(told || !excludes(g, facts.status));
+  const Told told PG_USED_FOR_ASSERTS_ONLY = tell(event, facts, false);
+  Assert(told != Told::kPassedOver || !excludes(g, facts.status));
 }
 
 void watch_live(const RowEvent &event, const char *key) {
@@ -143,21 +148,73 @@ void watch_live(const RowEvent &event, const char *key) {
   const char *status_before = event.before == nullptr ? nullptr : text_of(event, event.before, g.status);
   const bool was_live = status_before != nullptr && g.is_live(status_before);
   const bool enters = g.exclusive && enters_scope(event, key);
-  const RowFacts facts = facts_of(event, event.after, key);
+  RowFacts facts = facts_of(event, event.after, key);
+  facts.of_this_xact =
+      event.before != nullptr && TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(event.before->t_data));
   const bool renamed = was_live && changed(event, g.key);
   if (renamed) watch_gone(g, key_of(event));
   // What is refused must not leave a sign of life behind; a start that is refused is rolled back from memory too.
   const bool comes_back = was_live && !renamed && event.before != nullptr;
   if (enters && comes_back) claim_scope(g, facts);
-  if (!tell(event, facts, !was_live || renamed)) tell_again(event, facts);
+  const Told told = tell(event, facts, !was_live || renamed);
+  if (told == Told::kPassedOver) tell_again(event, facts);
   ESG_FAULT_POINT("watch.memory_told");
-  // What ended the run may have left its lease open, or a starter may have passed it over before it saw the end: somebody had locked it, or the triggers were off.
-  if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal) {
-    end_lease(g, key, "retried");
-    if (g.exclusive) forget_passed_over(g, key);
-  }
+  // What ended the run before may have left its lease open, or a starter may have passed it over before it saw the end: somebody
+  // had locked it, the triggers were off, the table was truncated.
+  const bool retried = status_before != nullptr && !renamed;
+  if (told == Told::kStarts && has_left_lease(g, key)) end_lease(g, key, retried ? "retried" : "deleted");
+  if (!was_live && kind_of(g, status_before) == core::StatusKind::kTerminal && g.exclusive) forget_passed_over(g, key);
   if (enters && !comes_back) claim_scope(g, facts);
   ESG_FAULT_POINT("watch.scope_claimed");
+}
+
+// ---- rows that the application's own AFTER triggers write again --------------------------------------------------------
+//
+// Those that fire first do so before the guard hears of the row, and what they write is told before what they came from. So an
+// event tells of the row as it stands when it arrives, and none leaves memory with an older version.
+
+/// Whether this transaction has written the row again, or has taken it away. Locks leave their marks too.
+bool is_written_again(HeapTuple tuple) {
+  const HeapTupleHeader row = tuple->t_data;
+  if ((row->t_infomask & HEAP_XMAX_INVALID) != 0 || HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask)) return false;
+  return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(row));
+}
+
+/// The row as it stands now; null where it is gone, or in another partition.
+HeapTuple newest_version(const RowEvent &event) {
+  Relation relation = event.trigger->tg_relation;
+  ItemPointerData tid = event.after->t_self;
+  TableScanDesc scan = table_beginscan_tid(relation, SnapshotSelf);
+  table_tuple_get_latest_tid(scan, &tid);
+  table_endscan(scan);
+  TupleTableSlot *slot = table_slot_create(relation, nullptr);
+  HeapTuple newest = nullptr;
+  if (table_tuple_fetch_row_version(relation, &tid, SnapshotSelf, slot)) newest = ExecCopySlotHeapTuple(slot);
+  ExecDropSingleTupleTableSlot(slot);
+  return newest;
+}
+
+void watch_write(const RowEvent &event) {
+  const Guarded &g = *event.table;
+  const char *status = text_of(event, event.after, g.status);
+  if (status == nullptr || !g.is_live(status)) return watch_end(g, key_of(event));
+  if (const char *key = text_of(event, event.after, g.key); key != nullptr) watch_live(event, key);
+}
+
+/// The same of a row that is gone, of which the event that took it away has told. It had another key by then, or was live no more.
+void watch_former(const RowEvent &event) {
+  const Guarded &g = *event.table;
+  if (event.before == nullptr) return;
+  const char *status = text_of(event, event.after, g.status);
+  if (status == nullptr || !g.is_live(status) || changed(event, g.key)) watch_end(g, key_of(event));
+}
+
+void watch_delete(const RowEvent &event) {
+  const Guarded &g = *event.table;
+  const char *key = text_of(event, event.after, g.key);
+  if (key == nullptr) return;
+  if (HeapTupleHeaderIndicatesMovedPartitions(event.after->t_data)) watch_move(event, key);
+  else watch_gone(g, key);
 }
 
 }  // namespace
@@ -172,16 +229,17 @@ static Datum watch_row(FunctionCallInfo fcinfo) {
   auto *trigger = checked_trigger(fcinfo, false);
   const Guarded *g = settings_for(trigger);
   if (g == nullptr) return Datum(0);
-  const RowEvent event = row_event(trigger, g);
-  const char *key = text_of(event, event.after, g->key);
+  RowEvent event = row_event(trigger, g);
   if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event)) {
-    if (key != nullptr && g->partitioned) track_row(g->table, facts_of(event, event.after, key));
-    if (key != nullptr) watch_gone(*g, key);
-    return Datum(0);
+    watch_delete(event);
+  } else if (!is_written_again(event.after)) {
+    watch_write(event);
+  } else if (HeapTuple newest = newest_version(event); newest != nullptr) {
+    event.after = newest;
+    watch_write(event);
+  } else {
+    watch_former(event);
   }
-  const char *status = text_of(event, event.after, g->status);
-  if (status == nullptr || !g->is_live(status)) watch_end(*g, key_of(event));
-  else if (key != nullptr) watch_live(event, key);
   return Datum(0);
 }
 

@@ -87,7 +87,7 @@ BEGIN
 END $$;
 SELECT * FROM leases WHERE relation !~ 'runs';
 
--- Partitions: a run that moves keeps its lease. One that is deleted is settled by the next reaping, as is one that ends by moving.
+-- Partitions: a run that moves keeps its lease. One that ends by moving is settled by the next reaping.
 CREATE TABLE parts (id int NOT NULL, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(), items int DEFAULT 0, part int NOT NULL DEFAULT 1, PRIMARY KEY (id, part))
     PARTITION BY LIST (part);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
@@ -103,6 +103,11 @@ SELECT key, lease FROM leases WHERE relation ~ 'parts';
 SELECT id, sync_guard.heartbeat(token) AS mine FROM part_tokens ORDER BY id;
 SELECT sync_guard.reap_stale_syncs(relation => 'parts');
 SELECT key, lease FROM leases WHERE relation ~ 'parts';
+-- The same key again is another run there too.
+INSERT INTO parts VALUES (2, 'running');
+BEGIN; DELETE FROM parts WHERE id = 1; INSERT INTO parts VALUES (1, 'running'); COMMIT;
+SELECT id, sync_guard.heartbeat(token) AS mine FROM part_tokens WHERE id < 3 ORDER BY id;
+SELECT key, lease FROM leases WHERE relation ~ 'parts' AND key < '3';
 
 -- A worker that was silent for too long and beats again: its run lives on, unless another one has taken its place meanwhile.
 CREATE TABLE alone (id int PRIMARY KEY, status text NOT NULL, started_at timestamptz NOT NULL DEFAULT now());
@@ -117,7 +122,47 @@ SELECT run_key, verdict FROM sync_guard.running_syncs WHERE relation = 'alone'::
 SELECT sync_guard.reap_stale_syncs(relation => 'alone');
 SELECT key, lease FROM leases WHERE relation ~ 'alone';
 
-SELECT sync_guard.unguard_table(t) FROM unnest('{runs,enums,enum_domains,chars,parts,alone}'::regclass[]) AS t;
+-- Runs that were taken away unseen: what they have left is none of the next one's, by whatever statement that comes. An INSERT
+-- that is taken back ends nothing.
+CREATE TABLE counted (id int PRIMARY KEY, status text NOT NULL, started_at timestamptz DEFAULT now());
+SELECT sync_guard.guard_table('counted', live_statuses => '{running}', failed_status => 'failed');
+INSERT INTO counted SELECT i, 'running' FROM generate_series(1, 6) AS i;
+SELECT id, sync_guard.take_lease('counted', id) AS token INTO counted_tokens FROM counted;
+TRUNCATE counted;
+INSERT INTO counted VALUES (1, 'running');
+COPY counted (id, status) FROM stdin;
+2	running
+\.
+INSERT INTO counted VALUES (3, 'running') ON CONFLICT (id) DO UPDATE SET status = 'completed';
+INSERT INTO counted VALUES (9, 'running');
+UPDATE counted SET id = 4 WHERE id = 9;
+BEGIN; INSERT INTO counted VALUES (5, 'running'); ROLLBACK;
+SELECT key, lease FROM leases WHERE relation ~ 'counted';
+SELECT id, sync_guard.heartbeat(token) AS mine FROM counted_tokens WHERE id < 5 ORDER BY id;
+SELECT token FROM counted_tokens WHERE id = 1 \gset
+\set VERBOSITY sqlstate
+BEGIN; SELECT sync_guard.fence(:token); ROLLBACK;
+SELECT sync_guard.finish_sync(:token, 'completed');
+\set VERBOSITY default
+SELECT id, status FROM counted ORDER BY id;
+-- The lease that is taken in the statement of the start is its own: of an INSERT, of one after another run, of a retry.
+SELECT sync_guard.allow_transition('counted', 'failed', 'running');
+WITH r AS (INSERT INTO counted VALUES (7, 'running') RETURNING id)
+    SELECT sync_guard.take_lease('counted', (SELECT id FROM r)) AS token \gset
+SELECT sync_guard.heartbeat(:token) AS mine;
+WITH r AS (INSERT INTO counted VALUES (6, 'running') RETURNING id)
+    SELECT sync_guard.take_lease('counted', (SELECT id FROM r)) AS token \gset
+SELECT sync_guard.heartbeat(:token) AS mine;
+SELECT sync_guard.heartbeat(token) AS mine FROM counted_tokens WHERE id = 6;
+UPDATE counted SET status = 'failed' WHERE id = 7;
+WITH r AS (UPDATE counted SET status = 'running' WHERE id = 7 RETURNING id)
+    SELECT sync_guard.take_lease('counted', (SELECT id FROM r)) AS token \gset
+SELECT sync_guard.heartbeat(:token) AS mine;
+SELECT token FROM sync_guard.start_sync('counted', '{"id": 5}') \gset
+SELECT sync_guard.heartbeat(:token) AS mine;
+SELECT key, lease FROM leases WHERE relation ~ 'counted' AND key >= '5';
+
+SELECT sync_guard.unguard_table(t) FROM unnest('{runs,counted,enums,enum_domains,chars,parts,alone}'::regclass[]) AS t;
 DROP SCHEMA lease_ends CASCADE;
 DROP ROLE regress_esg_lease_writer;
 DELETE FROM sync_guard.leases WHERE relation_name ~ '^lease_ends\.';

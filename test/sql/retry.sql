@@ -110,4 +110,25 @@ UPDATE runs SET status = 'running' WHERE id = 40;
 \set VERBOSITY terse
 SELECT id, status FROM runs WHERE id >= 40 ORDER BY id;
 
+-- A trigger of the table's own that sets a run back as soon as it is closed.
+CREATE TABLE untiring (id integer PRIMARY KEY, status text NOT NULL, started_at timestamptz NOT NULL);
+SELECT sync_guard.guard_table('untiring', live_statuses => '{running}', failed_status => 'failed');
+SELECT sync_guard.allow_transition('untiring', 'failed', 'running');
+CREATE FUNCTION start_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE untiring SET status = 'running' WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER a AFTER UPDATE ON untiring FOR EACH ROW WHEN (NEW.status = 'failed' AND NEW.id < 3) EXECUTE FUNCTION start_again();
+INSERT INTO untiring SELECT i, 'running', '2025-10-01 10:00' FROM generate_series(1, 3) AS i;
+SELECT sync_guard.reap_stale_syncs(relation => 'untiring');
+SELECT id, status, started_at > now() - interval '1 minute' AS now FROM untiring ORDER BY id;
+SELECT run_key, outcome, false_positive FROM sync_guard.reaped_syncs WHERE relation = 'untiring'::regclass ORDER BY run_key;
+-- It starts again as often as it dies, and may finish.
+UPDATE untiring SET started_at = '2025-10-01 10:00' WHERE id = 1;
+UPDATE untiring SET status = 'completed' WHERE id = 2;
+SELECT sync_guard.reap_stale_syncs(relation => 'untiring');
+SELECT id, status FROM untiring ORDER BY id;
+SELECT run_key, outcome, false_positive FROM sync_guard.reaped_syncs WHERE relation = 'untiring'::regclass ORDER BY run_key, reaping;
+
 DROP SCHEMA retry CASCADE;

@@ -36,6 +36,36 @@ foreach my $table (@tables)
 	$later{$table} = sql("SELECT sync_guard.take_lease('$table', $later{$table}, '10 min')");
 }
 
+# ---- runs with the key of an earlier one ----------------------------------------------------------------------------------
+sql(q{
+	CREATE TABLE parts (id text, status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed')),
+		started_at timestamptz DEFAULT now(), part int DEFAULT 1, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
+	SELECT sync_guard.guard_table('parts', key_column => 'id', live_statuses => '{running}', failed_status => 'failed')});
+my @old = ('moved', 'deleted', 'replaced', 'truncated');
+my %old = map { $_ => sql(qq{SELECT token FROM sync_guard.start_sync('parts', '{"id": "$_"}', ttl => '10 min')}) } @old;
+sql(q{UPDATE parts SET part = 2 WHERE id IN ('moved', 'truncated')});
+is(sql(q{SELECT string_agg(sync_guard.heartbeat(token)::text, ' ') FROM sync_guard.leases WHERE relation = 'parts'::regclass}), 'true true true true', 'a run that has moved keeps its lease');
+sql(q{DELETE FROM parts WHERE id = 'deleted'});
+sql(q{INSERT INTO parts VALUES ('deleted')});
+sql(q{BEGIN; DELETE FROM parts WHERE id = 'replaced'; INSERT INTO parts VALUES ('replaced'); COMMIT});
+sql(q{BEGIN; CREATE TEMP TABLE kept AS SELECT * FROM parts_2 WHERE id = 'moved'; TRUNCATE parts_2; SET LOCAL session_replication_role = replica;
+	INSERT INTO parts SELECT * FROM kept; COMMIT});
+sql(q{INSERT INTO parts VALUES ('truncated')});
+# One whose lease was locked by another session is left to the next sweep, which knows by memory whose it is.
+my $locked = sql(qq{SELECT token FROM sync_guard.start_sync('parts', '{"id": "locked"}', ttl => '10 min')});
+my $locker = $node->background_psql('postgres', on_error_stop => 1);
+$locker->query_safe("BEGIN; SELECT FROM sync_guard.leases WHERE token = $locked FOR UPDATE");
+sql(q{DELETE FROM parts WHERE id = 'locked'});
+sql(q{INSERT INTO parts VALUES ('locked')});
+$locker->quit;
+my $lease_of = sub { return sql("SELECT coalesce(end_reason, 'open') FROM sync_guard.leases WHERE token = $_[0]") };
+is($lease_of->($locked), 'open', 'a lease that was locked is left open');
+is(sql(q{SELECT sync_guard.reap_stale_syncs(relation => 'parts')}), '0', 'a sweep reaps nothing');
+is($lease_of->($locked), 'finished', 'and ends it');
+$old{locked} = $locked;
+
 # ---- after a crash ----------------------------------------------------------------------------------------------------------------
 $node->stop('immediate');
 $node->start;
@@ -64,6 +94,16 @@ foreach my $table (@tables)
 	cmp_ok($reads[0], '>', 0, "$table: the first one looks into tables");
 	is($reads[2], 0, "$table: the third one does not");
 	is(sql("SELECT last_beat IS NULL FROM sync_guard.leases WHERE token = $later{$table}"), 't', "$table: none of them was written");
+}
+foreach my $name (sort keys %old)
+{
+	my $own = $name eq 'moved';
+	is(sql("SELECT lease FROM sync_guard.live_runs() WHERE relation = 'parts'::regclass AND run_key = '$name'"), $own ? 'heartbeat' : '', "$name: the lease of the run");
+	is(sql(beat($old{$name})), $own ? 't' : 'f', "$name: the heartbeat of the old token");
+	next if $own;
+	isnt($node->psql('postgres', "BEGIN; SELECT sync_guard.fence($old{$name}); COMMIT", on_error_stop => 1), 0, "$name: its fence is refused");
+	isnt($node->psql('postgres', "SELECT sync_guard.finish_sync($old{$name}, 'completed')"), 0, "$name: it ends nothing");
+	is(sql("SELECT status FROM parts WHERE id = '$name'"), 'running', "$name: the other run goes on");
 }
 $node->stop;
 done_testing();
