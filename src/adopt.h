@@ -46,8 +46,9 @@ struct Choice {
   bool named[kOptionCount] = {};  ///< by the caller, in this call
   bool open[kOptionCount] = {};   ///< to be found: first call and not named, or named in `reset`
   bool adopted = false;           ///< the table was guarded before this call
-  const List *ended = NIL;        ///< C strings: the statuses in sight that are not live
-  bool ended_known = false;       ///< `ended` was found in this call
+  const List *ended = NIL;        ///< C strings: the statuses in sight that are an end
+  const List *neither = NIL;      ///< C strings: those that are neither live nor an end
+  bool ended_known = false;       ///< `ended` and `neither` were found in this call
 
   /// A column option's name; null where it is none.
   [[nodiscard]] const char *column(Option option) const;
@@ -131,8 +132,9 @@ void store_choice(const Subject &subject, const Choice &choice);
 /// Proves that the table will take what a reaping writes. ERROR SY006, naming the constraint that will not.
 void prove_closing(const Guarded &g);
 
-/// NOTICEs of what was found and of what would be reaped now; WARNINGs where the history speaks against max_silence, where
-/// live runs share an exclusive scope, and of what has no effect.
+/// NOTICEs of what was found, of waiting runs that count as running, and of what would be reaped now; WARNINGs where starts
+/// would be read in a zone they are not written in, where the history speaks against max_silence, where live runs share an
+/// exclusive scope, and of what has no effect.
 void report(const Guarded &g, const Choice &choice);
 /// The NOTICE that it is done, when nothing can stand in the way any more; a WARNING where the guard is switched off.
 void report_done(const Guarded &g, bool adopted_before);

@@ -2,6 +2,10 @@
 // done. Runs in the caller's process at the end of guard_table, but for the last before the triggers are made; reads the table as its owner (see
 // work_as).
 
+#include <algorithm>
+
+#include "core/habits.h"
+
 #include "adopt.h"
 
 #include "health.h"
@@ -10,6 +14,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "runs.h"
+#include "zones.h"
 
 namespace esg::adopt {
 namespace {
@@ -97,12 +102,13 @@ const char *late_finish_text(core::LateFinish policy) {
   return "keep";
 }
 
-void tell_settings(const Guarded &g, bool adopted_before) {
+void tell_settings(const Guarded &g, const Choice &choice) {
   StringInfoData text;
   initStringInfo(&text);
   appendStringInfo(&text, "key: %s", g.key.name);
   appendStringInfo(&text, "\nstatus: %s, live: %s, failed: %s", g.status.name, strings_text(g.live, g.live_count),
                    g.failed);
+  if (choice.neither != NIL) appendStringInfo(&text, "\nneither live nor an end: %s", join(choice.neither, ""));
   append_line(&text, "start", g.start, time_remark(g, g.start));
   append_line(&text, "end", g.end, time_remark(g, g.end));
   append_line(&text, "duration", g.duration, duration_remark(g));
@@ -122,10 +128,49 @@ void tell_settings(const Guarded &g, bool adopted_before) {
   if (g.late_finish != core::LateFinish::kKeep)
     appendStringInfo(&text, "\nlate_finish: %s", late_finish_text(g.late_finish));
   ereport(NOTICE,
-          adopted_before ? errmsg("table %s: these are its settings now", g.name)
+          choice.adopted ? errmsg("table %s: these are its settings now", g.name)
                          : errmsg("table %s: this is what guard_table() found", g.name),
           errdetail("%s", text.data),
           errhint("Change what is not right by naming it in another call of guard_table()."));
+}
+
+/// Which statuses that are live by themselves may be those of jobs that wait for a worker: they would be closed there.
+void tell_waiting(const Guarded &g) {
+  const core::Words resting = core::resting_statuses();
+  const char **waiting = static_cast<const char **>(palloc(sizeof(char *) * g.live_count));
+  const char **working = static_cast<const char **>(palloc(sizeof(char *) * g.live_count));
+  int waiting_count = 0;
+  int working_count = 0;
+  for (int i = 0; i < g.live_count; ++i) {
+    const auto same = [&g, i](std::string_view word) { return core::same_word(g.live[i], word); };
+    if (std::any_of(resting.begin(), resting.end(), same)) waiting[waiting_count++] = g.live[i];
+    else working[working_count++] = g.live[i];
+  }
+  if (waiting_count == 0) return;
+  const char *words = OidOutputFunctionCall(F_ARRAY_OUT, pg::text_array(working, working_count));
+  ereport(
+      NOTICE,
+      errmsg("runs of table %s that are in status %s count as running", g.name, strings_text(waiting, waiting_count)),
+      errdetail("Such a run gets its start when it is inserted, and is closed after max_silence, %s.",
+                limit_text(g.limits.max_silence)),
+      working_count > 0
+          ? errhint("Where jobs wait there for a worker, pass live_statuses => %s.", quote_literal_cstr(words))
+          : errhint("Where jobs wait there for a worker, name the status they work in with live_statuses."));
+}
+
+/// Starts that the default writes in one zone and the guard reads in another: each run would be hours old at once, or not
+/// born yet.
+void warn_of_zone(const Guarded &g) {
+  Relation relation = relation_open(g.table, AccessShareLock);
+  const char *zone = zone_of_local_default(g, relation);
+  relation_close(relation, AccessShareLock);
+  if (zone == nullptr) return;
+  ereport(WARNING, errmsg("the start of runs of table %s would be read in another zone than it is written in", g.name),
+          errdetail("Column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
+                    "unless the session says otherwise.",
+                    quote_identifier(g.start.name), g.zone_name, zone),
+          errhint("Pass time_zone => %s; or change the default to (now() AT TIME ZONE %s).", quote_literal_cstr(zone),
+                  quote_literal_cstr(g.zone_name)));
 }
 
 void warn_of_shared_scope(const Guarded &g, const Runs &runs) {
@@ -238,7 +283,9 @@ void warn_of_idle_limits(const Guarded &g) {
 }  // namespace
 
 void report(const Guarded &g, const Choice &choice) {
-  tell_settings(g, choice.adopted);
+  tell_settings(g, choice);
+  if (choice.open[kLiveStatuses]) tell_waiting(g);
+  warn_of_zone(g);
   const pg::Identity identity = work_as(g);
   const Runs runs = read_runs(g, RunFilter{}, question_now());
   tell_dead(g, runs);

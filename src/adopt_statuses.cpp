@@ -1,11 +1,19 @@
-// Which statuses mean that a run is live, and which one that it failed. Runs in the caller's process at adoption,
-// reading catalogs and a bounded number of rows as the table's owner. See adopt.h; the words are in core/habits.h.
+// Which statuses mean that a run is live, which one that it failed, and which others that it has ended. Runs in the
+// caller's process at adoption, reading catalogs and a bounded number of rows as the table's owner. See adopt.h; the words
+// are in core/habits.h.
 //
 // Where the possible statuses are a closed set (enum, CHECK, domain), those of them that are usual words count. Where
 // they are open, the column's default and the rows say which words are in use; a column of which only a waiting word is
 // known (DEFAULT 'pending') will have a working one too, `running`, and one that shows no failure yet has `failed`.
+//
+// What is not live is an end, unless something tells otherwise: a word, the column's default, a row without an end time. An
+// end taken for none costs little (nothing is filled, nothing kept); the other way round the guard would refuse the
+// application its own life cycle.
+
+#include <algorithm>
 
 #include "core/habits.h"
+#include "core/statuses.h"
 
 #include "adopt.h"
 #include "adopt_checks.h"
@@ -24,8 +32,9 @@ constexpr int kMaxStatuses = 64;
 constexpr const char *kNonsense = "~";
 
 struct Known {
-  List *statuses = NIL;  ///< C strings
-  bool closed = false;   ///< there can be no others
+  List *statuses = NIL;              ///< C strings
+  bool closed = false;               ///< there can be no others
+  const char *by_default = nullptr;  ///< the column's default
 };
 
 void note(const Subject &subject, const Column &column, Known *known, char *status) {
@@ -68,7 +77,9 @@ void note_default(const Subject &subject, const Column &column, Known *known) {
   Oid output;
   bool varlena;
   getTypeOutputInfo(reinterpret_cast<const Const *>(value)->consttype, &output, &varlena);
-  note(subject, column, known, OidOutputFunctionCall(output, reinterpret_cast<const Const *>(value)->constvalue));
+  char *status = OidOutputFunctionCall(output, reinterpret_cast<const Const *>(value)->constvalue);
+  note(subject, column, known, status);
+  known->by_default = status;
 }
 
 char *sample_query(const Subject &subject, const Choice &choice, const Column &column) {
@@ -86,11 +97,21 @@ char *sample_query(const Subject &subject, const Choice &choice, const Column &c
       status, from, newest_rows_sql(subject.relation, choice.column(kStartColumn), false), kMaxStatuses);
 }
 
-void note_rows(const Subject &subject, const Choice &choice, const Column &column, Known *known) {
+/// The statuses of rows, looked at as far as sample_query does without an index, that have no end time.
+char *unended_query(const Subject &subject, const Choice &choice, const Column &column) {
+  return psprintf(
+      "SELECT DISTINCT s.status::pg_catalog.text FROM (SELECT t.%s AS status, t.%s AS ended FROM %s%s AS t %s) AS s"
+      " WHERE s.status IS NOT NULL AND s.ended IS NULL LIMIT %d",
+      quote_identifier(column.name), quote_identifier(choice.column(kEndColumn)), subject.partitioned ? "" : "ONLY ",
+      subject.name, newest_rows_sql(subject.relation, choice.column(kStartColumn), false), kMaxStatuses);
+}
+
+/// What a query for statuses finds: a List of C strings.
+List *statuses_in_rows(char *query) {
   const MemoryContext context = CurrentMemoryContext;
   List *found = NIL;
   pg::spi_begin();
-  const uint64 rows = pg::spi_run(pg::Statement(sample_query(subject, choice, column)), pg::Access::kRead);
+  const uint64 rows = pg::spi_run(pg::Statement(query), pg::Access::kRead);
   for (uint64 i = 0; i < rows; ++i) {
     char *status = pg::spi_text(i, 1, context);
     const MemoryContext spi = MemoryContextSwitchTo(context);
@@ -98,8 +119,13 @@ void note_rows(const Subject &subject, const Choice &choice, const Column &colum
     MemoryContextSwitchTo(spi);
   }
   pg::spi_end();
+  return found;
+}
+
+void note_rows(const Subject &subject, const Choice &choice, const Column &column, Known *known) {
   ListCell *cell;
-  foreach (cell, found) note(subject, column, known, static_cast<char *>(lfirst(cell)));
+  foreach (cell, statuses_in_rows(sample_query(subject, choice, column)))
+    note(subject, column, known, static_cast<char *>(lfirst(cell)));
 }
 
 /// pg_cron's own table of runs, in whatever schema, says nothing of its statuses in the catalog.
@@ -169,6 +195,40 @@ void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
                                                 : assumed(static_cast<char *>(linitial(live)), "failed"));
 }
 
+bool is_among(const char *status, core::Words words) {
+  return std::any_of(words.begin(), words.end(),
+                     [status](std::string_view word) { return core::same_word(status, word); });
+}
+
+/// Divides the known statuses that are not live into those that are an end and those that are not.
+void choose_ended(const Subject &subject, const Column &column, const Known &known, Choice *choice) {
+  List *ended = NIL;
+  List *neither = NIL;
+  List *open = NIL;  // the rows decide
+  ListCell *cell;
+  foreach (cell, others(known, *choice)) {
+    auto *status = static_cast<char *>(lfirst(cell));
+    if (strcmp(status, choice->string(kFailedStatus)) == 0 || core::looks_like_end(status))
+      ended = lappend(ended, status);
+    else if (is_among(status, core::working_statuses()) || is_among(status, core::waiting_statuses()) ||
+             is_among(status, core::resting_statuses()) ||
+             (known.by_default != nullptr && strcmp(status, known.by_default) == 0))
+      neither = lappend(neither, status);
+    else open = lappend(open, status);
+  }
+  const List *unended = open != NIL && choice->column(kEndColumn) != nullptr
+                            ? statuses_in_rows(unended_query(subject, *choice, column))
+                            : NIL;
+  foreach (cell, open) {
+    auto *status = static_cast<char *>(lfirst(cell));
+    if (contains(unended, status)) neither = lappend(neither, status);
+    else ended = lappend(ended, status);
+  }
+  choice->ended = ended;
+  choice->neither = neither;
+  choice->ended_known = true;
+}
+
 }  // namespace
 
 void find_statuses(const Subject &subject, Choice *choice) {
@@ -178,11 +238,10 @@ void find_statuses(const Subject &subject, Choice *choice) {
   const Column column = find_column(subject.relation, choice->column(kStatusColumn));
   const pg::Identity identity = look_as(subject.owner);
   const Known known = known_statuses(subject, *choice, column);
-  pg::restore(identity);
   if (choice->open[kLiveStatuses]) choose_live(subject, known, choice);
   if (choice->open[kFailedStatus]) choose_failed(subject, known, choice);
-  choice->ended = others(known, *choice);
-  choice->ended_known = true;
+  choose_ended(subject, column, known, choice);
+  pg::restore(identity);
 }
 
 }  // namespace esg::adopt

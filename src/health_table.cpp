@@ -5,6 +5,7 @@
 
 #include "guarding.h"
 #include "indexes.h"
+#include "zones.h"
 
 namespace esg {
 namespace {
@@ -60,32 +61,20 @@ void check_row_security(const Guarded &g, const Relation relation, const Report 
       "Let another role reap, whose calls work on the whole table; or give the owner a policy for all rows.");
 }
 
-/// Whether a default writes the session's local time: a cast of a timestamptz to timestamp, or LOCALTIMESTAMP.
-bool is_local_time(const Node *expression) {
-  if (IsA(expression, FuncExpr))
-    return reinterpret_cast<const FuncExpr *>(expression)->funcid == F_TIMESTAMP_TIMESTAMPTZ;
-  if (!IsA(expression, SQLValueFunction)) return false;
-  const SQLValueFunctionOp op = reinterpret_cast<const SQLValueFunction *>(expression)->op;
-  return op == SVFOP_LOCALTIMESTAMP || op == SVFOP_LOCALTIMESTAMP_N;
-}
-
 /// DEFAULT now() on a timestamp without time zone: a run of a session in another zone is hours old, or not born, at once.
 void check_local_default(const Guarded &g, const Relation relation, const Report &report) {
-  const TupleConstr *constraints = RelationGetDescr(relation)->constr;
-  const char *server = GetConfigOptionResetString("TimeZone");
-  if (g.start.type != TIMESTAMPOID || constraints == nullptr || strcmp(server, g.zone_name) == 0) return;
-  for (int i = 0; i < constraints->num_defval; ++i) {
-    if (constraints->defval[i].adnum != g.start.attno) continue;
-    if (!is_local_time(static_cast<const Node *>(stringToNode(constraints->defval[i].adbin)))) continue;
-    report.line(
-        kWarning, g.table, "start_default_local",
-        psprintf("column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
-                 "unless the session says otherwise",
-                 quote_identifier(g.start.name), g.zone_name, server),
-        psprintf("Let those who rely on the default work in %s: ALTER ROLE ... SET timezone = %s; or change the "
-                 "default to (now() AT TIME ZONE %s).",
-                 g.zone_name, quote_literal_cstr(g.zone_name), quote_literal_cstr(g.zone_name)));
-  }
+  const char *zone = zone_of_local_default(g, relation);
+  if (zone == nullptr) return;
+  report.line(
+      kWarning, g.table, "start_default_local",
+      psprintf("column %s has no time zone and is read as %s, but its default is the session's local time, of %s "
+               "unless the session says otherwise",
+               quote_identifier(g.start.name), g.zone_name, zone),
+      psprintf("Where the table's times are those of %s: SELECT sync_guard.guard_table(%s, time_zone => %s); else let "
+               "those who rely on the default work in %s: ALTER ROLE ... SET timezone = %s; or change the default to "
+               "(now() AT TIME ZONE %s).",
+               zone, quote_literal_cstr(g.name), quote_literal_cstr(zone), g.zone_name, quote_literal_cstr(g.zone_name),
+               quote_literal_cstr(g.zone_name)));
 }
 
 bool is_subscribed(Oid relation) {

@@ -52,6 +52,14 @@ constexpr std::string_view kWorking[] = {"running", "in_progress", "processing",
                                          "active",  "syncing",     "importing",  "exporting", "ongoing", "busy"};
 constexpr std::string_view kWaiting[] = {"starting", "initializing", "connecting", "sending", "retrying", "finishing",
                                          "stopping", "cancelling",   "canceling",  "pending", "queued",   "waiting"};
+constexpr std::string_view kResting[] = {
+    "pending",     "queued",    "waiting",     "scheduled",   "received",  "retry",       "paused",     "suspended",
+    "on_hold",     "held",      "hold",        "blocked",     "new",       "created",     "draft",      "ready",
+    "planned",     "submitted", "accepted",    "deferred",    "delayed",   "enqueued",    "requested",  "assigned",
+    "unassigned",  "reserved",  "claimed",     "idle",        "open",      "todo",        "initial",    "init",
+    "initialized", "initiated", "registered",  "prepared",    "preparing", "prioritized", "dispatched", "postponed",
+    "throttled",   "sleeping",  "stalled",     "pausing",     "resuming",  "resumed",     "restarting", "retryable",
+    "rescheduled", "available", "not_started", "up_for_retry"};
 constexpr std::string_view kFailed[] = {"failed",  "error",       "failure", "fail",      "errored",
                                         "crashed", "interrupted", "aborted", "timed_out", "timeout"};
 
@@ -99,6 +107,7 @@ Words operation_names() noexcept { return words(kOperation); }
 Words done_verbs() noexcept { return words(kDoneVerbs); }
 Words working_statuses() noexcept { return words(kWorking); }
 Words waiting_statuses() noexcept { return words(kWaiting); }
+Words resting_statuses() noexcept { return words(kResting); }
 Words failed_statuses() noexcept { return words(kFailed); }
 
 bool same_word(std::string_view name, std::string_view word) noexcept {

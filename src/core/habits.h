@@ -39,6 +39,7 @@ struct Words {
 /// Statuses.
 [[nodiscard]] Words working_statuses() noexcept;  ///< live: the run works
 [[nodiscard]] Words waiting_statuses() noexcept;  ///< live: it is about to, or about to end
+[[nodiscard]] Words resting_statuses() noexcept;  ///< nobody works on it, and it has not ended
 [[nodiscard]] Words failed_statuses() noexcept;
 
 /// The same word: equal without regard to ASCII case and to '_', '-' and blanks.

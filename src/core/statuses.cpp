@@ -2,6 +2,11 @@
 
 #include "core/statuses.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "core/habits.h"
+
 namespace esg::core {
 namespace {
 
@@ -77,6 +82,13 @@ std::optional<LateFinish> parse_late_finish(std::string_view text) noexcept {
 
 bool tells_end(std::string_view status) noexcept {
   return is_among(kSuccessWords, status) || is_among(kFailureWords, status);
+}
+
+bool looks_like_end(std::string_view status) noexcept {
+  const auto same = [status](std::string_view word) { return same_word(status, word); };
+  return std::any_of(std::begin(kSuccessWords), std::end(kSuccessWords), same) ||
+         std::any_of(std::begin(kFailureWords), std::end(kFailureWords), same) ||
+         std::any_of(failed_statuses().begin(), failed_statuses().end(), same);
 }
 
 bool tells_success(std::string_view status, std::string_view failed_status) noexcept {

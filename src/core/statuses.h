@@ -14,8 +14,8 @@
 //   any         other       advance          allowed; out of a run that the guard closed: late finish
 //   other       terminal    finish           allowed
 //
-// "Other" is a status of which the guard does not know that it is an end (a `paused` that the application learnt after the
-// table was adopted): nothing is filled or kept on its account.
+// "Other" is a status of which the guard does not know that it is an end (`paused`, or one that the application learnt
+// after the table was adopted): nothing is filled or kept on its account.
 //
 // A rule set by allow_transition comes before the default.
 #pragma once
@@ -52,6 +52,10 @@ struct Change {
 
 /// True where a status is one of the usual words for the end of a run, good or bad (case is ignored).
 [[nodiscard]] bool tells_end(std::string_view status) noexcept;
+
+/// The same of a status that someone looks at before a table is guarded: separators are ignored too, and the words by
+/// which adoption finds the failed status count.
+[[nodiscard]] bool looks_like_end(std::string_view status) noexcept;
 
 /// True where a terminal status tells of success, so that it speaks against a reaping: it is neither the table's
 /// failed status nor one of the usual words for failure (error, cancelled, aborted, …; case is ignored).

@@ -1,5 +1,8 @@
 -- guard_table without a single option: what it finds on the tables it knows the habits of, and that it leaves them as they
 -- were.
+-- The zone that pg_regress sets has different names in different versions.
+\setenv PGTZ UTC
+\c -
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS emag_sync_guard;
 CREATE SCHEMA adopt;

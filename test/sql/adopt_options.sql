@@ -1,5 +1,8 @@
 -- guard_table's options: named ones win, a second call changes only what it names, reset puts back what a first call finds;
 -- each value that cannot be is refused with what would be possible.
+-- The zone that pg_regress sets has different names in different versions.
+\setenv PGTZ Europe/Bucharest
+\c -
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS emag_sync_guard;
 CREATE SCHEMA options;

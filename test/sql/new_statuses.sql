@@ -6,7 +6,7 @@ CREATE SCHEMA new_statuses;
 SET search_path = new_statuses;
 CREATE TABLE runs (id integer PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamptz NOT NULL DEFAULT now(),
     completed_at timestamptz, errors jsonb);
-INSERT INTO runs VALUES (100, 'Archiviert');
+INSERT INTO runs VALUES (100, 'Archiviert', now(), now());
 SELECT sync_guard.guard_table('runs');
 SELECT ended_statuses FROM sync_guard.settings WHERE relation = 'runs'::regclass;
 

@@ -60,7 +60,7 @@ TEST(Habits, EachWordStandsOnceInItsList) {
   for (const Words &words :
        {key_names(), status_names(), start_names(), end_names(), duration_names(), error_names(), activity_names(),
         updated_names(), done_names(), total_names(), scope_kind_names(), scope_party_names(), operation_names(),
-        done_verbs(), working_statuses(), waiting_statuses(), failed_statuses()}) {
+        done_verbs(), working_statuses(), waiting_statuses(), resting_statuses(), failed_statuses()}) {
     EXPECT_GT(words.count, 0U);
     std::set<std::string> seen;
     for (const std::string_view word : words) EXPECT_TRUE(seen.insert(std::string(word)).second) << word;
@@ -71,6 +71,15 @@ TEST(Habits, NoStatusIsLiveAndFailed) {
   for (const std::string_view failed : failed_statuses())
     for (const Words &live : {working_statuses(), waiting_statuses()})
       for (const std::string_view word : live) EXPECT_FALSE(same_word(word, failed)) << word;
+}
+
+TEST(Habits, OfTheLiveStatusesThreeMayBeThoseOfJobsThatWait) {
+  std::set<std::string> both;
+  for (const std::string_view word : resting_statuses())
+    for (const Words &live : {working_statuses(), waiting_statuses()})
+      for (const std::string_view other : live)
+        if (same_word(word, other)) both.insert(std::string(word));
+  EXPECT_EQ(both, (std::set<std::string>{"pending", "queued", "waiting"}));
 }
 
 TEST(Habits, AColumnThatMerelyChangesIsNoSignOfLife) {

@@ -2,6 +2,8 @@
 
 #include "core/statuses.h"
 
+#include "core/habits.h"
+
 #include <gtest/gtest.h>
 
 #include <iterator>
@@ -172,6 +174,19 @@ TEST(TellsEnd, KnowsTheUsualWordsGoodAndBad) {
     EXPECT_TRUE(tells_end(word)) << word;
   for (const char *word : {"running", "paused", "archived", "retrying", "queued", "", "completed "})
     EXPECT_FALSE(tells_end(word)) << word;
+}
+
+TEST(LooksLikeEnd, KnowsTheWordsHoweverTheyAreWritten) {
+  for (const char *word : {"completed", "Success", "DONE", "TimedOut", "TIMED OUT", "completed-with-errors",
+                           "PartialSuccess", "cancelled", "interrupted", "FAILURE"})
+    EXPECT_TRUE(looks_like_end(word)) << word;
+  for (const char *word : {"", "C", "archived", "fertig", "running", "not completed", "errors"})
+    EXPECT_FALSE(looks_like_end(word)) << word;
+}
+
+TEST(LooksLikeEnd, OfNoWordForARunThatWorksWaitsOrPauses) {
+  for (const Words &words : {working_statuses(), waiting_statuses(), resting_statuses()})
+    for (const std::string_view word : words) EXPECT_FALSE(looks_like_end(word)) << word;
 }
 
 TEST(TellsSuccess, ReadsNoFurtherThanTheWord) {
