@@ -75,7 +75,9 @@ void take_over(Notes *notes, FullTransactionId taker) {
   for (int i = 0; i < notes->count; ++i) {
     const Note &note = notes->items[i];
     const memory::XidState state = memory::state_of(note.taker);
-    if (state == memory::XidState::kCommitted) (void)take(note, InvalidFullTransactionId);
+    // Where nobody can tell, it has been taken in.
+    if (state == memory::XidState::kCommitted || state == memory::XidState::kForgotten)
+      (void)take(note, InvalidFullTransactionId);
     const bool free = state == memory::XidState::kNone || state == memory::XidState::kAborted;
     if (free && take(note, taker)) notes->items[kept++] = note;
   }

@@ -81,6 +81,13 @@ void add_lease(const Knowledge &knowledge, const Lease &lease, Run *run) {
   if (lease.total && (entry == nullptr || !entry->has_total)) run->total = lease.total;
 }
 
+/// The start by the clock as it goes now: one that was set forward since makes no run older, where memory has the start of the row.
+std::optional<core::Micros> started_as_of_now(const Clock &clock, const Run &run, const Tracked *entry) {
+  if (!run.started || entry == nullptr || !entry->has_started || entry->started != *run.started) return run.started;
+  if (entry->clock_ahead == 0) return run.started;
+  return core::moved_with_clock(*run.started, entry->clock_ahead, clock.now - clock.monotonic);
+}
+
 void add_fence(const Knowledge &knowledge, Run *run) {
   if (run->token == 0 || knowledge.standby) return;
   run->fence_pid = fence_holder(run->token);
@@ -127,7 +134,7 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run) {
   const Lease *lease = from_memory ? nullptr : knowledge.leases.find(run->key);
   // What an earlier run of this key has left open is none of this one's.
   if (entry != nullptr && entry->lease_known && entry->token == 0) lease = nullptr;
-  evidence.started = run->started;
+  evidence.started = started_as_of_now(knowledge.clock, *run, entry);
   const bool leased = lease != nullptr || (from_memory && entry != nullptr && entry->token != 0);
   // An activity in the future is no sign of life: it would hide that those of the lease have stopped.
   if (!leased || run->active <= knowledge.clock.now) evidence.last_sign = run->active;

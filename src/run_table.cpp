@@ -21,6 +21,29 @@ int32 take_free() {
   return number;
 }
 
+bool has_free() {
+  SpinLockAcquire(&table->lock);
+  const bool has = table->first_free >= 0;
+  SpinLockRelease(&table->lock);
+  return has;
+}
+
+/// Gives back the entries of runs that have ended. To look through all of them takes a small part of the time only: where it was
+/// done just now, it is not done again. Who comes while another looks waits for what he finds. False: there is no room.
+bool make_room() {
+  constexpr int64 kPausePerEntry = 10;  // µs; to look at one takes less than 1
+  const int64 pause = Min(table->capacity * kPausePerEntry, core::kSecond);
+  LWLockAcquire(&table->room_lock.lock, LW_EXCLUSIVE);
+  bool room = has_free();
+  if (!room && (table->sought == 0 || monotonic_now() - table->sought >= pause)) {
+    settle_all();
+    table->sought = monotonic_now();
+    room = has_free();
+  }
+  LWLockRelease(&table->room_lock.lock);
+  return room;
+}
+
 void count_refusal() {
   SpinLockAcquire(&table->lock);
   const int64 now = monotonic_now();
@@ -123,6 +146,12 @@ bool starts_now(const RowFacts &facts) {
   return ago < kNow && ago > -kNow;
 }
 
+/// 0 where it lies in the future: then it is not this clock's.
+core::Micros clock_ahead_at(core::Micros started) {
+  const Clock clock = clock_now();
+  return started - clock.now > core::kMinute ? 0 : clock.now - clock.monotonic;
+}
+
 void warn_of_no_room() {
   static bool warned = false;
   if (warned) return;
@@ -206,7 +235,7 @@ Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
       return entry;
     }
     LWLockRelease(*lock);
-    if (attempt == 0) settle_all();
+    if (attempt == 0 && !make_room()) break;
   }
   count_refusal();
   return nullptr;
@@ -215,6 +244,8 @@ Entry *find_or_make(const RunId &id, LWLock **lock, bool *made) {
 void set_facts(Tracked *run, const RowFacts &facts) {
   copy_text(run->key, kTrackedKeyBytes, facts.key, &run->key_cut);
   copy_text(run->status, kTrackedStatusBytes, facts.status == nullptr ? "" : facts.status, nullptr);
+  if (facts.started && (!run->has_started || run->started != *facts.started))
+    run->clock_ahead = clock_ahead_at(*facts.started);
   run->has_started = facts.started.has_value();
   run->started = facts.started.value_or(0);
   set_scope(run, facts.scope);

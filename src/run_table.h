@@ -5,8 +5,8 @@
 // callback at commit: an entry holds the ids of the transactions that inserted, closed or leased the run, whose state tells
 // what became of them. Whoever meets an entry whose transactions have ended settles it.
 //
-// Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's XidGenLock,
-// ProcArrayLock and transaction log, which the state of a transaction is read under, or the spinlock of the ring of gaps (gaps.h),
+// Lock order: one partition's lock at a time (those of all, in order, for what needs a whole), then the server's
+// XactTruncationLock, XidGenLock, ProcArrayLock and transaction log, which the state of a transaction is read under, or the spinlock of the ring of gaps (gaps.h),
 // where an entry whose end has committed leaves what was seen of its run. Nothing of a table owner's runs under them.
 //
 // Without shared memory every function here does nothing and finds nothing.
@@ -79,6 +79,8 @@ struct Tracked {
   char status[kTrackedStatusBytes];
   bool has_started;
   core::Micros started;  ///< as in the row
+  /// What the server's clock was ahead of the monotonic one when `started` was told; 0: not known.
+  core::Micros clock_ahead;
   int scope_count;
   uint64 scope_hashes[core::kMaxScopeColumns];
   bool scope_null[core::kMaxScopeColumns];

@@ -101,8 +101,8 @@ Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *to
   else if (FullTransactionIdIsValid(run->closer) && state_of(run->closer) == XidState::kMine) answer = Beat::kClosed;
   const int64 now = monotonic_now();
   // Its time is over, and another run may have taken its place.
-  if (answer == Beat::kAlive &&
-      (run->session_ended || run->superseded || run->is_passed_over() || !run->scope_known || has_lapsed(*run, now)))
+  if (answer == Beat::kAlive && (run->session_ended || run->superseded || !run->lease_known || run->is_passed_over() ||
+                                 !run->scope_known || has_lapsed(*run, now)))
     answer = Beat::kNotHere;
   if (answer == Beat::kAlive) {
     if (done != nullptr) set_done(run, *done, now);

@@ -27,8 +27,19 @@ Size header_size() { return MAXALIGN(sizeof(Table)); }
 
 Size heads_size(int capacity) { return MAXALIGN(mul_size(sizeof(int32), buckets_for(capacity))); }
 
-/// Transactions older than this are not asked about: the log of their state may be gone.
-constexpr uint64 kForgotten = 1000000000;
+/// Whether the server's log of transactions reaches back to `xid`; under XactTruncationLock.
+bool is_logged(FullTransactionId xid) {
+  const TransactionId oldest = pg::oldest_logged_xid_compat();
+  const FullTransactionId next = ReadNextFullTransactionId();
+  const TransactionId reach = XidFromFullTransactionId(next) - oldest;
+  return U64FromFullTransactionId(next) - U64FromFullTransactionId(xid) <= reach;
+}
+
+XidState logged_state_of(TransactionId id) {
+  if (TransactionIdIsCurrentTransactionId(id)) return XidState::kMine;
+  if (TransactionIdIsInProgress(id)) return XidState::kOpen;
+  return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
+}
 
 }  // namespace
 
@@ -42,12 +53,11 @@ XidState state_of(FullTransactionId xid) {
   if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
   // At the end of a session the transaction log can no more be read (its statistics are closed).
   Assert(IsTransactionState());
-  const uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
-  if (next - U64FromFullTransactionId(xid) > kForgotten) return XidState::kCommitted;
-  const TransactionId id = XidFromFullTransactionId(xid);
-  if (TransactionIdIsCurrentTransactionId(id)) return XidState::kMine;
-  if (TransactionIdIsInProgress(id)) return XidState::kOpen;
-  return TransactionIdDidCommit(id) ? XidState::kCommitted : XidState::kAborted;
+  // The log is not cut off while it is being read.
+  LWLockAcquire(XactTruncationLock, LW_SHARED);
+  const XidState state = is_logged(xid) ? logged_state_of(XidFromFullTransactionId(xid)) : XidState::kForgotten;
+  LWLockRelease(XactTruncationLock);
+  return state;
 }
 
 namespace {
@@ -76,9 +86,18 @@ void go_back(Tracked *run) {
   run->scope_known = before.scope_known;
 }
 
+/// What a transaction did to the run that nobody can tell of any more: the rows are asked.
+void ask_the_rows(Tracked *run) {
+  run->lease_known = false;
+  run->scope_known = false;
+  run->seen_whole = false;
+}
+
 void settle_scope(Tracked *run, XidState written) {
-  if (written != XidState::kCommitted && written != XidState::kAborted) return;
-  if ((written == XidState::kCommitted) == run->has_scope_again) run->passed_over = 0;
+  if (written == XidState::kNone || written == XidState::kMine || written == XidState::kOpen) return;
+  if (written == XidState::kForgotten) run->scope_known = false;
+  if (written == XidState::kForgotten || (written == XidState::kCommitted) == run->has_scope_again)
+    run->passed_over = 0;
   run->scope_writer = InvalidFullTransactionId;
   run->has_scope_again = false;
 }
@@ -89,16 +108,22 @@ bool settle(Tracked *run) {
   if (run->again && state_of(run->inserter) == XidState::kAborted) go_back(run);
   const XidState inserted = state_of(run->inserter);
   if (inserted == XidState::kAborted) return false;
-  if (inserted == XidState::kCommitted) {
+  if (inserted == XidState::kForgotten) {
+    if (run->again) run->last_sign = Max(run->last_sign, run->before.last_sign);
+    ask_the_rows(run);
+  }
+  if (inserted == XidState::kCommitted || inserted == XidState::kForgotten) {
     run->inserter = InvalidFullTransactionId;
     run->again = false;
   }
   settle_scope(run, state_of(run->scope_writer));
   const XidState closed = state_of(run->closer);
   if (closed == XidState::kCommitted) return false;
-  if (closed == XidState::kAborted) run->closer = InvalidFullTransactionId;
+  if (closed == XidState::kForgotten) ask_the_rows(run);
+  if (closed == XidState::kAborted || closed == XidState::kForgotten) run->closer = InvalidFullTransactionId;
   const XidState leased = state_of(run->leaser);
-  if (leased == XidState::kCommitted || leased == XidState::kAborted) run->leaser = InvalidFullTransactionId;
+  if (leased == XidState::kForgotten) ask_the_rows(run);
+  if (leased != XidState::kMine && leased != XidState::kOpen) run->leaser = InvalidFullTransactionId;
   if (leased == XidState::kAborted) {
     run->token = 0;
     run->lease_known = false;
@@ -156,6 +181,7 @@ void run_table_attach() {
     table->capacity = max_tracked_runs;
     table->buckets = buckets_for(max_tracked_runs);
     for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
+    LWLockInitialize(&table->room_lock.lock, table->tranche);
     SpinLockInit(&table->lock);
     for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
     for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;

@@ -19,7 +19,9 @@ struct Table {
   int capacity;
   int buckets;  ///< a power of two, at least kPartitions
   LWLockPadded locks[kPartitions];
-  slock_t lock;  ///< for what follows
+  LWLockPadded room_lock;  ///< of who looks for room, before those of the partitions
+  int64 sought;            ///< monotonic, of the last time that room was looked for; under room_lock
+  slock_t lock;            ///< for what follows
   int32 first_free;
   int used;
   int64 refused;
@@ -42,11 +44,14 @@ inline uint32 bucket_of(const RunId &id) {
 }
 inline LWLock *lock_of_bucket(uint32 bucket) { return &table->locks[bucket % kPartitions].lock; }
 
-/// What has become of a transaction that an entry holds.
-enum class XidState : uint8 { kNone, kMine, kOpen, kCommitted, kAborted };
+/// What has become of a transaction that an entry holds. kForgotten: it has ended, and the server's log of how is gone.
+enum class XidState : uint8 { kNone, kMine, kOpen, kCommitted, kAborted, kForgotten };
 XidState state_of(FullTransactionId xid);
 
 /// Settles a run by its transactions: what has committed or is rolled back is taken out of it. False: there is no run left.
+///
+/// Of a transaction that is forgotten the rows are asked. Its run goes on as one that is committed: without a row it is none, has no
+/// scope, and a sweep forgets its entry. What became of its lease, and whether it was passed over, their rows say.
 bool settle(Tracked *run);
 
 /// The same of an entry, with its partition's lock held exclusively: a run that was finished leaves its gaps behind. False: the

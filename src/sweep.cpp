@@ -55,6 +55,8 @@ void look_after(const Guarded &g, const core::Question &question) {
 void look_after_server(const core::Question &question) {
   if (!lock_for_sweep(InvalidOid)) return;
   ESG_FAULT_POINT("sweep.server_begins");
+  // Those of every database: some may have no sweep, and what a transaction has come to is known for a time only.
+  attempt("give back the entries of ended runs", "", [] { settle_all(); });
   attempt("record the alerts on the server", "", [&question] { record_server_alerts(question); });
   attempt("send the notifications that wait", "", [] { send_outbox(); });
   attempt("forget the runs of dropped databases", "", [] { forget_dropped_databases(); });

@@ -146,6 +146,14 @@ std::optional<Micros> last_sign_of_life(const Evidence &evidence) noexcept {
   return std::max(*evidence.started, *evidence.last_sign);
 }
 
+Micros moved_with_clock(Micros instant, Micros ahead_then, Micros ahead_now) noexcept {
+  // The two clocks are not read at quite the same time.
+  constexpr Micros kNoStep = kSecond;
+  Micros step = 0;
+  if (__builtin_sub_overflow(ahead_now, ahead_then, &step) || step <= kNoStep) return instant;
+  return saturating_add(instant, step);
+}
+
 RuleView view_rule(int number, const Evidence &evidence, const Limits &limits, const Question &question) noexcept {
   return kRules[number - 1](evidence, limits, question);
 }

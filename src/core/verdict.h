@@ -44,7 +44,7 @@ struct Lease {
 
 /// What is known about a run at this instant. Absent values are unknown, and what is unknown never kills.
 struct Evidence {
-  std::optional<Micros> started;           ///< absent where NULL or infinite
+  std::optional<Micros> started;           ///< by the clock as it goes now; absent where NULL or infinite
   std::optional<Micros> last_sign;         ///< newest sign of life other than the start
   std::optional<Micros> progress_changed;  ///< when progress last moved; absent where it never did or is not known
   std::optional<Micros> fenced_since;      ///< present while a transaction that fenced the run is open
@@ -59,9 +59,9 @@ struct Evidence {
 /// What the caller asks for.
 struct Question {
   Micros now = 0;                    ///< the server's clock, read once per call
-  std::int64_t monotonic = 0;        ///< the monotonic clock, read with it
   std::optional<Micros> older_than;  ///< replaces max_silence for this call
   bool even_if_alive = false;        ///< with it older_than counts from the start, signs of life do not help
+  std::int64_t monotonic = 0;        ///< the monotonic clock, read with it
 };
 
 /// The answer, with the figures that made it.
@@ -99,6 +99,10 @@ constexpr int kRuleCount = 10;
 /// The last sign of life: the newest of the start and every later sign, of a leased run the sign alone where one is known;
 /// absent where the run has no time at all.
 [[nodiscard]] std::optional<Micros> last_sign_of_life(const Evidence &evidence) noexcept;
+
+/// An instant of the server's clock as that clock tells it after it was set forward. `ahead_then`, `ahead_now`: what it was ahead of
+/// the monotonic clock when the instant was told, and is now. As it is where the clock was set back, or by a second at most.
+[[nodiscard]] Micros moved_with_clock(Micros instant, Micros ahead_then, Micros ahead_now) noexcept;
 
 /// The verdict's name as SQL, journal and messages show it: `live`, `fenced`, `silent`, …
 [[nodiscard]] const char *verdict_name(Verdict verdict) noexcept;

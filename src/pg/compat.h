@@ -58,6 +58,15 @@ inline bool lock_held_by_me_compat(const LOCKTAG &tag, LOCKMODE mode) {
 #endif
 }
 
+/// The oldest transaction whose state the server has not forgotten: asked, and the state too, under XactTruncationLock.
+inline TransactionId oldest_logged_xid_compat() {
+#if PG_VERSION_NUM >= 170000
+  return TransamVariables->oldestClogXid;
+#else
+  return ShmemVariableCache->oldestClogXid;
+#endif
+}
+
 inline bool interval_is_infinite_compat(const Interval *interval) {
 #if PG_VERSION_NUM >= 170000
   return INTERVAL_NOT_FINITE(interval);

@@ -224,7 +224,7 @@ count_regress() {
 }
 
 # ---- TAP --------------------------------------------------------------------
-TAP_PACKAGES="chromium chromium-driver fonts-dejavu-core iproute2 libipc-run-perl perl pgbouncer procps prometheus
+TAP_PACKAGES="chromium chromium-driver fonts-dejavu-core iproute2 libfaketime libipc-run-perl perl pgbouncer procps prometheus
     prometheus-postgres-exporter python3-asyncpg python3-celery python3-greenlet python3-jsonschema python3-psycopg2
     python3-selenium python3-sqlalchemy"
 TAP_COUNTED="TAP assertions"

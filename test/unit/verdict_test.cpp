@@ -54,6 +54,28 @@ TEST(Overdue, NeedsAStart) {
   EXPECT_FALSE(view_rule(2, run, max_age(kHour), kAsked).applies);
 }
 
+TEST(Overdue, DoesNotComeFromAClockThatWasSetForward) {
+  constexpr Micros kBoot = 700'000'000'000'000;
+  for (const Micros step : {kSecond + 1, 3 * kHour, 100'000 * kDay}) {
+    Evidence run;
+    run.started = moved_with_clock(kNow - step - kHour, kBoot, kBoot + step);
+    EXPECT_EQ(judge(run, max_age(kHour), kAsked), (Judgement{Verdict::kLive, 0, kHour, std::nullopt}));
+    EXPECT_EQ(judge(run, max_age(kHour - 1), kAsked), (Judgement{Verdict::kOverdue, 2, kHour, kHour - 1}));
+    EXPECT_EQ(view_rule(2, run, max_age(kHour), kAsked).measured, kHour);
+  }
+}
+
+TEST(Overdue, GoesByTheClockWhereThatWasSetBackOrHardlyMoved) {
+  for (const Micros step : {-3 * kHour, -kSecond, Micros{0}, kSecond})
+    EXPECT_EQ(moved_with_clock(kNow, 5, 5 + step), kNow) << step;
+}
+
+TEST(Overdue, KnowsStepsOfAnyLength) {
+  EXPECT_EQ(moved_with_clock(kLatest - kHour, 0, kDay), kLatest);
+  EXPECT_EQ(moved_with_clock(kNow, kEarliest, kLatest), kNow);
+  EXPECT_EQ(moved_with_clock(kEarliest, 0, kLatest), -1);
+}
+
 TEST(Overdue, NeverComesFromAStartInTheFuture) {
   for (const Micros ahead : {Micros{1}, kHour, 100'000 * kDay}) {
     EXPECT_EQ(judge(started_ago(-ahead), max_age(0), kAsked), (Judgement{Verdict::kLive, 0, -ahead, std::nullopt}));
