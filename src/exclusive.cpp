@@ -368,10 +368,15 @@ void claim_scope(const Guarded &g, const RowFacts &facts) {
   // Who may not look is refused: an error below lets the write through.
   pg::restore(read_as_owner(g, ToRead::kJudged));
   Found found;
-  const ErrorData *error = pg::try_in_subtransaction([&] { found = find_holder(claim); });
+  const ErrorData *error = pg::try_in_subtransaction([&] {
+    if (!OidIsValid(pg::lock_extension_table_at_once("leases", AccessShareLock)))
+      ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.leases is locked"));
+    found = find_holder(claim);
+  });
   if (error != nullptr)
     ereport(WARNING, errcode(error->sqlerrcode),
-            errmsg("could not check the exclusive scope of table %s: %s", g.name, error->message),
+            errmsg("could not check the exclusive scope of table %s: %s", pg::sendable(g.name),
+                   pg::sendable(error->message)),
             errdetail("The write is let through unchecked."),
             errhint("The view sync_guard.guard_health says what to do."));
   else if (found.holder != nullptr) refuse_second(claim, *found.holder);

@@ -118,19 +118,38 @@ HeapTuple keep_outcome(const RowEvent &event) {
   return accepts(g, event.trigger->tg_relation, row, kept) ? row : event.before;
 }
 
-/// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
-/// to fail for it.
-void note_without_rows(const Entry &entry, Line line, const ErrorData &error) {
-  line.run = nullptr;
-  line.wanted = nullptr;
-  const ErrorData *again = pg::try_in_subtransaction([&] { write_journal(entry, &line, 1); });
-  ereport(WARNING, errcode(error.sqlerrcode),
-          errmsg("could not write the rows of run %s of table %s into the journal: %s", line.key, entry.table->name,
-                 error.message),
-          errdetail("%s", again == nullptr ? "The line tells of it without them." : "There is no line of it."));
+/// The journal's lines, in an application's statement: it waits for nobody.
+void write_lines_at_once(const Entry &entry, const Line &line) {
+  if (!OidIsValid(pg::lock_extension_table_at_once("journal", RowExclusiveLock)))
+    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.journal is locked"));
+  write_journal(entry, &line, 1);
 }
 
-void note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row,
+/// Whether the guard had closed the run. Where the journal is locked nobody knows: it had ended anyhow, and is kept as it is.
+Standing standing_at_once(const Guarded &g, const char *key) {
+  const bool free = OidIsValid(pg::lock_extension_table_at_once("journal", AccessShareLock));
+  return free ? standing_of(g, key) : Standing{};
+}
+
+/// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
+/// to fail for it.
+bool note_without_rows(const Entry &entry, Line line, const ErrorData &error) {
+  const char *wanted = line.wanted;
+  line.run = nullptr;
+  line.wanted = nullptr;
+  const ErrorData *again = pg::try_in_subtransaction([&] { write_lines_at_once(entry, line); });
+  ereport(WARNING, errcode(error.sqlerrcode),
+          errmsg("could not write the rows of run %s of table %s into the journal: %s", pg::sendable(line.key),
+                 pg::sendable(entry.table->name), pg::sendable(error.message)),
+          errdetail("%s", again == nullptr ? "The line tells of it without them." : "There is no line of it."),
+          again == nullptr || wanted == nullptr
+              ? 0
+              : errdetail_log("There is no line of it. Its writer wanted %s.", wanted));
+  return again == nullptr;
+}
+
+/// Whether there is a line of it now.
+bool note(const RowEvent &event, Event what, const Standing &standing, const char *wanted_status, bool with_row,
           TimestampTz at = GetCurrentTimestamp()) {
   const Guarded &g = *event.table;
   Line line;
@@ -146,10 +165,11 @@ void note(const RowEvent &event, Event what, const Standing &standing, const cha
       line.run = row_json(event, event.before);
       line.wanted = row_json(event, event.after);
     }
-    write_journal(entry, &line, 1);
+    write_lines_at_once(entry, line);
   });
-  if (error != nullptr) note_without_rows(entry, line, *error);
+  const bool noted = error == nullptr || note_without_rows(entry, line, *error);
   ESG_FAULT_POINT("judge.noted");
+  return noted;
 }
 
 HeapTuple late_finish(const RowEvent &written, const Standing &standing, const char *from, const char *to) {
@@ -176,19 +196,21 @@ HeapTuple late_finish(const RowEvent &written, const Standing &standing, const c
       return without_added_error(event, standing, to);
     case core::LateFinish::kKeep: break;
   }
-  note(event, Event::kLateFinish, standing, to, true, now);
+  const bool noted = note(event, Event::kLateFinish, standing, to, true, now);
   const HeapTuple row = keep_outcome(event);
+  const char *name = pg::sendable(g.name);
   ereport(
       WARNING, errcode(ERRCODE_WARNING),
-      errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), g.name,
+      errmsg("late finish of run %s of table %s: it stays \"%s\"", shown(event, key_of(event)), name,
              shown(event, from)),
-      errdetail("Its writer wanted \"%s\", but %s. %s; what it wanted is in the journal.", to, by_whom,
+      errdetail("Its writer wanted \"%s\", but %s. %s; what it wanted is in the %s.", pg::sendable(to), by_whom,
                 row != event.before
                     ? "Other columns are written"
-                    : "The table takes its other columns with that outcome alone, so the row stays as it is"),
+                    : "The table takes its other columns with that outcome alone, so the row stays as it is",
+                noted ? "journal" : "server's log"),
       standing.reaping != 0 && core::tells_success(to, g.failed)
-          ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(g.name),
-                    quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(to))
+          ? errhint("If the run did succeed: SELECT sync_guard.overturn_reap(%s, %s, %s);", quote_literal_cstr(name),
+                    quote_literal_cstr(shown(event, key_of(event))), quote_literal_cstr(pg::sendable(to)))
           : errhint("To write it all the same: SET LOCAL emag_sync_guard.late_finish = 'accept';"));
   return row;
 }
@@ -204,9 +226,10 @@ void refuse(const RowEvent &event, const char *from, const char *to) {
   const Guarded &g = *event.table;
   const bool enforce = g.transitions == Transitions::kEnforce && g.mode == Mode::kGuard;
   const char *shown_from = from == nullptr ? "(new)" : psprintf("\"%s\"", shown(event, from));
-  const char *shown_to = to == nullptr ? "NULL" : psprintf("\"%s\"", to);
+  const char *shown_to = to == nullptr ? "NULL" : psprintf("\"%s\"", pg::sendable(to));
+  const char *name = pg::sendable(g.name);
   ereport(enforce ? ERROR : WARNING, errcode(kIllegalTransition),
-          errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), g.name, shown_from,
+          errmsg("illegal transition of run %s of table %s: %s to %s", shown(event, key_of(event)), name, shown_from,
                  shown_to),
           to == nullptr           ? errdetail("A run must have a status.")
           : rule_for(g, from, to) ? errdetail("A rule set with allow_transition() forbids it.")
@@ -214,7 +237,8 @@ void refuse(const RowEvent &event, const char *from, const char *to) {
           to == nullptr || from == nullptr
               ? 0
               : errhint("Start a new run, or allow it: SELECT sync_guard.allow_transition(%s, %s, %s);",
-                        quote_literal_cstr(g.name), quote_literal_cstr(shown(event, from)), quote_literal_cstr(to)));
+                        quote_literal_cstr(name), quote_literal_cstr(shown(event, from)),
+                        quote_literal_cstr(pg::sendable(to))));
 }
 
 HeapTuple judge_insert(const RowEvent &event) {
@@ -234,7 +258,7 @@ HeapTuple observe_update(const RowEvent &event, const core::Change &change, cons
   if (meaning == core::Meaning::kLateFinish)
     ereport(WARNING, errcode(ERRCODE_WARNING),
             errmsg("late finish of run %s of table %s, from \"%s\" to \"%s\": let through, the table is only observed",
-                   shown(event, key_of(event)), event.table->name, shown(event, from), to));
+                   shown(event, key_of(event)), pg::sendable(event.table->name), shown(event, from), pg::sendable(to)));
   if (standing.reaping == 0) return event.after;
   if (change.to == core::StatusKind::kTerminal)
     note(event, standing.observed ? Event::kLateFinish : Event::kOverturned, standing, to, true);
@@ -254,7 +278,7 @@ HeapTuple judge_update(const RowEvent &event) {
   if (change.same_status && (!change.outcome_changed || change.from != core::StatusKind::kTerminal)) return event.after;
   const bool observing = g.mode == Mode::kObserve;
   Standing standing;
-  if (change.from == core::StatusKind::kTerminal || observing) standing = standing_of(g, key_of(event));
+  if (change.from == core::StatusKind::kTerminal || observing) standing = standing_at_once(g, key_of(event));
   change.closed_by_guard = standing.reaping != 0 && !standing.observed;
   if (!change.same_status) change.rule = rule_for(g, from, to);
 

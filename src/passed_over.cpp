@@ -14,18 +14,10 @@ namespace {
 
 constexpr const char *kTable = "passed_over";
 
-/// Locks the table without waiting. InvalidOid: somebody is in the way, or the objects are older than the library.
-Oid lock_marks(LOCKMODE mode) {
-  if (!pg::has_extension_table(kTable)) return InvalidOid;
-  const Oid table = pg::extension_table(kTable);
-  if (!ConditionalLockRelationOid(table, mode)) return InvalidOid;
-  return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
-}
-
 /// Calls `visit(key, at)` for each row of the table's runs, until it returns false.
 template <typename Visit>
 void each_mark(const Guarded &g, const Visit &visit) {
-  const Oid id = lock_marks(AccessShareLock);
+  const Oid id = pg::lock_extension_table_at_once(kTable, AccessShareLock);
   if (!OidIsValid(id)) return;
   Relation marks = relation_open(id, NoLock);
   const Oid index = get_relname_relid("passed_over_relation", RelationGetNamespace(marks));
@@ -44,18 +36,19 @@ void each_mark(const Guarded &g, const Visit &visit) {
 
 /// WARNING where it cannot be done.
 void write_marks(const Guarded &g, const pg::Statement &statement) {
-  if (!OidIsValid(lock_marks(RowExclusiveLock))) {
+  if (!OidIsValid(pg::lock_extension_table_at_once(kTable, RowExclusiveLock))) {
     ereport(
         WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
         errmsg("could not note which dead runs of table %s were passed over: table sync_guard.passed_over is locked",
-               g.name),
+               pg::sendable(g.name)),
         errdetail("What memory knows of it holds until the server is started anew."));
     return;
   }
   const ErrorData *error = pg::try_in_subtransaction([&] { (void)pg::spi_execute_as_guard(statement); });
   if (error == nullptr) return;
   ereport(WARNING, errcode(error->sqlerrcode),
-          errmsg("could not note which dead runs of table %s were passed over: %s", g.name, error->message),
+          errmsg("could not note which dead runs of table %s were passed over: %s", pg::sendable(g.name),
+                 pg::sendable(error->message)),
           errdetail("What memory knows of it holds until the server is started anew."));
 }
 

@@ -4,6 +4,7 @@
 
 #include "errors.h"
 #include "load.h"
+#include "pg/boundary.h"
 
 namespace esg {
 namespace {
@@ -14,8 +15,8 @@ List *warned_of = NIL;
 void warn_once(const Guarded &g) {
   if (list_member_oid(warned_of, g.table)) return;
   ereport(WARNING, errcode(kBadOption),
-          errmsg("table %s is written unguarded: its settings do not fit it any more", g.name),
-          errdetail("%s.", g.broken), errhint("The view sync_guard.guard_health says what to do."));
+          errmsg("table %s is written unguarded: its settings do not fit it any more", pg::sendable(g.name)),
+          errdetail("%s.", pg::sendable(g.broken)), errhint("The view sync_guard.guard_health says what to do."));
   const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
   warned_of = lappend_oid(warned_of, g.table);
   MemoryContextSwitchTo(old);
@@ -76,7 +77,9 @@ const char *key_of(const RowEvent &event) {
   return key == nullptr ? "(NULL)" : key;
 }
 
-const char *shown(const RowEvent &event, const char *text) { return may_read(*event.table) ? text : "(not shown)"; }
+const char *shown(const RowEvent &event, const char *text) {
+  return may_read(*event.table) ? pg::sendable(text) : "(not shown)";
+}
 
 core::StatusKind kind_of(const Guarded &g, const char *status) {
   if (status == nullptr) return core::StatusKind::kUnknown;

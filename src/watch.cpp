@@ -85,7 +85,8 @@ bool revives(const RowEvent &event, const char *key) {
   if (!passed_over && !before.judgement.dead()) return false;
   // Memory takes any write for a sign of life, and the run for one that has its scope.
   if (passed_over && have_memory()) return true;
-  if (knowledge.memory_alone) knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
+  if (knowledge.memory_alone && OidIsValid(pg::lock_extension_table_at_once("leases", AccessShareLock)))
+    knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
   return !stays_dead(event, key, knowledge, question);
 }
 
@@ -102,8 +103,16 @@ bool enters_scope(const RowEvent &event, const char *key) {
   return revives(event, key);
 }
 
+/// Where somebody has locked the table of leases, the next sweep ends it.
 void end_lease(const Guarded &g, const char *key, const char *reason) {
-  end_leases(g, pg::text_array(&key, 1), reason);
+  if (OidIsValid(pg::lock_extension_table_at_once("leases", RowExclusiveLock))) {
+    end_leases(g, pg::text_array(&key, 1), reason);
+    return;
+  }
+  ereport(
+      WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+      errmsg("could not end the lease of a run of table %s: table sync_guard.leases is locked", pg::sendable(g.name)),
+      errdetail("The next reap_stale_syncs() ends it."));
 }
 
 /// The run has ended: its status says so.

@@ -59,6 +59,10 @@ ErrorData *try_in_subtransaction(const Work &work) {
   return error;
 }
 
+/// Text for a WARNING in the application's statement: one that the client's encoding cannot express would fail the statement, so
+/// characters beyond ASCII are then '?'.
+const char *sendable(const char *text);
+
 }  // namespace esg::pg
 
 /// Defines the C symbol emag_sync_guard_<name>, whose body is esg::<name>.

@@ -56,6 +56,7 @@ extern "C" {
 #include "common/hashfn.h"
 #include "common/int.h"
 #include "common/jsonapi.h"
+#include "common/string.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "executor/spi.h"

@@ -68,5 +68,23 @@ my ($key) = asked('d_LATIN1', 'UTF8', q{SELECT key FROM sync_guard.watch_120 WHE
 is($key, 'k?31m   ', 'its control characters do not reach the terminal');
 is(widths('d_EUC_JP', 'UTF8', q{SELECT sync FROM sync_guard.watch_120 WHERE key NOT LIKE '%k%'}), '18', 'EUC_JP: letters of two cells');
 
+# ---- what the client's encoding cannot express ------------------------------------------------------------------------------
+$node->safe_psql('postgres', q{CREATE DATABASE d_UTF8 ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
+asked('d_utf8', 'UTF8', qq{
+	CREATE EXTENSION emag_sync_guard;
+	CREATE TABLE "\xc8\x99iruri" (n integer, id text PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamptz DEFAULT now());
+	SELECT sync_guard.guard_table('"\xc8\x99iruri"', failed_status => 'failed');
+	INSERT INTO "\xc8\x99iruri" VALUES (1, E'\xc8\x991');
+	CREATE VIEW v AS SELECT * FROM "\xc8\x99iruri";
+	SELECT sync_guard.reap_stale_syncs('1 microsecond', even_if_alive => true)});
+my (undef, $warning) = asked('d_utf8', 'LATIN1', q{UPDATE v SET status = 'completed' WHERE n = 1});
+like($warning, qr/WARNING:  late finish of run \?1 of table public\."\?iruri": it stays "failed"/, 'a warning is sent with what can be sent of it');
+unlike($warning, qr/ERROR/, 'and the statement goes through');
+is((asked('d_utf8', 'UTF8', q{SELECT count(*), min(run_key) FROM sync_guard.journal WHERE event = 'late_finish'}))[0], "1|\x{219}1", 'the late finish is noted');
+asked('d_utf8', 'UTF8', qq{ALTER TABLE "\xc8\x99iruri" RENAME started_at TO began});
+(undef, $warning) = asked('d_utf8', 'LATIN1', q{INSERT INTO v VALUES (2, 'two', 'running')});
+like($warning, qr/WARNING:  table public\."\?iruri" is written unguarded/, 'what is let through unguarded is');
+unlike($warning, qr/ERROR/, 'and not refused');
+
 $node->stop;
 done_testing();
