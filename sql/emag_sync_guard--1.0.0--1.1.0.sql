@@ -4,7 +4,7 @@ CREATE TABLE sync_guard.passed_over (
     relation       regclass NOT NULL,
     run_key        text NOT NULL,
     passed_over_at timestamptz NOT NULL
-);
+) WITH (vacuum_truncate = off);
 ALTER TABLE sync_guard.passed_over REPLICA IDENTITY FULL;
 -- Not unique: who starts a run must not wait for another starter.
 CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);
@@ -34,6 +34,10 @@ $rights$;
 ALTER TABLE sync_guard.scope_rhythms REPLICA IDENTITY FULL;
 ALTER TABLE sync_guard.observed_gaps REPLICA IDENTITY FULL;
 ALTER TABLE sync_guard.alert_settings REPLICA IDENTITY FULL;
+
+-- A vacuum that gives the end of the table back to the system locks it against reading; the application's statements wait for nobody.
+ALTER TABLE sync_guard.journal SET (vacuum_truncate = off);
+ALTER TABLE sync_guard.leases SET (vacuum_truncate = off);
 
 COMMENT ON FUNCTION sync_guard.sync_is_running(text, regclass) IS
 'Whether a sync is running, judged at this instant: a dead run does not count. scope_value: a value of the first scope column. relation NULL: any guarded table that you may read; where none runs and one could not be asked it is an error, as it is for that table alone. Errors: SY006 for a scope object (see scope_is_running) or for a table without scope columns; SY004 not guarded; 42501 no right.';

@@ -74,7 +74,7 @@ Node **generating_expressions(Relation relation) {
 
 void keep(Guarded &g, const Condition &condition) {
   for (const Column *column : {&g.status, &g.start, &g.end, &g.duration, &g.error}) {
-    if (!column->writable || !bms_is_member(column->attno, condition.columns)) continue;
+    if (!column->exists() || column->generated || !bms_is_member(column->attno, condition.columns)) continue;
     g.conditions[g.condition_count++] = condition;
     return;
   }

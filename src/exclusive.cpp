@@ -30,6 +30,7 @@ struct Claim {
   const char *key;
   const core::Scope &scope;
   core::Question question;
+  bool without_leases;  ///< their table is locked
 };
 
 struct Atoms {
@@ -131,6 +132,7 @@ const Run *uncommitted_rival(const Claim &claim) {
   filter.uncommitted = true;
   filter.scope = &claim.scope;
   filter.overlaps = true;
+  filter.without_leases = claim.without_leases;
   const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
   const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
@@ -278,10 +280,11 @@ void refuse_second(const Claim &claim, const Run &holder) {
   const Guarded &g = claim.g;
   const char *since = holder.started ? iso_utc(*holder.started) : "a time that its row does not tell";
   ereport(g.mode == Mode::kObserve ? WARNING : ERROR, errcode(kScopeRunning),
-          errmsg("a run of this scope of table %s is running already", g.name),
-          may_see_others(g) ? errdetail("Run %s is %s since %s: %s.%s", holder.key, holder.status, since,
-                                        why_of(holder), describe_lease(holder, claim.question))
-                            : 0,
+          errmsg("a run of this scope of table %s is running already", pg::sendable(g.name)),
+          may_see_others(g)
+              ? errdetail("%s", pg::sendable(psprintf("Run %s is %s since %s: %s.%s", holder.key, holder.status, since,
+                                                      why_of(holder), describe_lease(holder, claim.question))))
+              : 0,
           errhint("%s", hint_for_holder(holder)));
 }
 
@@ -302,6 +305,7 @@ Found look_for_holder(const Claim &claim) {
   filter.uncommitted = true;
   filter.scope = &claim.scope;
   filter.overlaps = true;
+  filter.without_leases = claim.without_leases;
   const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
   Found found;
@@ -360,7 +364,12 @@ char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *
 }
 
 void claim_scope(const Guarded &g, const RowFacts &facts) {
-  const Claim claim{g, facts.key, facts.scope, question_now()};
+  const bool leases = OidIsValid(pg::lock_extension_table_at_once("leases"));
+  if (!leases)
+    ereport(WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+            errmsg("the leases of table %s cannot be read: table sync_guard.leases is locked", pg::sendable(g.name)),
+            errdetail("Runs of the exclusive scope are judged by their rows and by what memory knows."));
+  const Claim claim{g, facts.key, facts.scope, question_now(), !leases};
   if (g.mode == Mode::kGuard) lock_scope(claim);
   lock_to_look(g);
   // What this statement has written must be seen too: two rows of one INSERT are two runs.
@@ -368,11 +377,7 @@ void claim_scope(const Guarded &g, const RowFacts &facts) {
   // Who may not look is refused: an error below lets the write through.
   pg::restore(read_as_owner(g, ToRead::kJudged));
   Found found;
-  const ErrorData *error = pg::try_in_subtransaction([&] {
-    if (!OidIsValid(pg::lock_extension_table_at_once("leases", AccessShareLock)))
-      ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.leases is locked"));
-    found = find_holder(claim);
-  });
+  const ErrorData *error = pg::try_in_subtransaction([&] { found = find_holder(claim); });
   if (error != nullptr)
     ereport(WARNING, errcode(error->sqlerrcode),
             errmsg("could not check the exclusive scope of table %s: %s", pg::sendable(g.name),

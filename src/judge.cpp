@@ -120,15 +120,15 @@ HeapTuple keep_outcome(const RowEvent &event) {
 
 /// The journal's lines, in an application's statement: it waits for nobody.
 void write_lines_at_once(const Entry &entry, const Line &line) {
-  if (!OidIsValid(pg::lock_extension_table_at_once("journal", RowExclusiveLock)))
+  if (!OidIsValid(pg::lock_extension_table_at_once("journal")))
     ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.journal is locked"));
   write_journal(entry, &line, 1);
 }
 
-/// Whether the guard had closed the run. Where the journal is locked nobody knows: it had ended anyhow, and is kept as it is.
-Standing standing_at_once(const Guarded &g, const char *key) {
-  const bool free = OidIsValid(pg::lock_extension_table_at_once("journal", AccessShareLock));
-  return free ? standing_of(g, key) : Standing{};
+/// What the journal says of the run; absent where it is locked.
+std::optional<Standing> standing_at_once(const Guarded &g, const char *key) {
+  if (!OidIsValid(pg::lock_extension_table_at_once("journal"))) return std::nullopt;
+  return standing_of(g, key);
 }
 
 /// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
@@ -178,16 +178,19 @@ HeapTuple late_finish(const RowEvent &written, const Standing &standing, const c
   const auto policy = late_finish_override().value_or(g.late_finish);
   // Accepted now or, by overturn_reap(), from the journal: it is the same row.
   RowEvent event = written;
-  if (policy != core::LateFinish::kReject && standing.reaping != 0 && kind_of(g, to) == core::StatusKind::kTerminal)
+  // (Of who corrects what a run says of its end, and not how it ended, the end is none.)
+  if (policy != core::LateFinish::kReject && standing.reaping != 0 && !same_text(from, to) &&
+      kind_of(g, to) == core::StatusKind::kTerminal)
     event.after = fill_finish(written, now, true);
   const char *by_whom = standing.reaping != 0 ? "the guard had closed it" : "it had ended already";
   switch (policy) {
     case core::LateFinish::kReject:
       ereport(ERROR, errcode(kLateFinishRejected),
               same_text(from, to)
-                  ? errmsg("the outcome of run %s of table %s cannot be changed", shown(event, key_of(event)), g.name)
+                  ? errmsg("the outcome of run %s of table %s cannot be changed", shown(event, key_of(event)),
+                           pg::sendable(g.name))
                   : errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)),
-                           g.name, to, shown(event, from)),
+                           pg::sendable(g.name), pg::sendable(to), shown(event, from)),
               errdetail("It is a late finish: %s.", by_whom),
               errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
       break;
@@ -278,8 +281,12 @@ HeapTuple judge_update(const RowEvent &event) {
   if (change.same_status && (!change.outcome_changed || change.from != core::StatusKind::kTerminal)) return event.after;
   const bool observing = g.mode == Mode::kObserve;
   Standing standing;
-  if (change.from == core::StatusKind::kTerminal || observing) standing = standing_at_once(g, key_of(event));
-  change.closed_by_guard = standing.reaping != 0 && !standing.observed;
+  if (change.from == core::StatusKind::kTerminal || observing) {
+    const auto known = standing_at_once(g, key_of(event));
+    // A failed run of which nobody can tell: what the guard has closed stays closed.
+    change.closed_by_guard = known ? known->reaping != 0 && !known->observed : same_text(from, g.failed);
+    standing = known.value_or(Standing{});
+  }
   if (!change.same_status) change.rule = rule_for(g, from, to);
 
   if (observing) return observe_update(event, change, standing, from, to);

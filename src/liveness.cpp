@@ -111,10 +111,11 @@ Knowledge begin_knowledge(const core::Question &question) {
 
 }  // namespace
 
-Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question) {
+Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question, bool memory_alone) {
   Knowledge knowledge = begin_knowledge(question);
   knowledge.tracked = tracked_runs(g.table);
-  knowledge.leases = open_leases(g, keys);
+  knowledge.memory_alone = memory_alone;
+  if (!memory_alone) knowledge.leases = open_leases(g, keys);
   return knowledge;
 }
 
@@ -123,7 +124,7 @@ Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Ques
   knowledge.tracked = tracked_run(g.table, key);
   // Asked inside the application's statements, which wait for nobody.
   knowledge.memory_alone = (knowledge.tracked.count == 1 && knowledge.tracked.items[0].lease_known) ||
-                           !OidIsValid(pg::lock_extension_table_at_once("leases", AccessShareLock));
+                           !OidIsValid(pg::lock_extension_table_at_once("leases"));
   if (!knowledge.memory_alone) knowledge.leases = open_leases(g, pg::text_array(&key, 1));
   return knowledge;
 }

@@ -18,8 +18,8 @@ struct Knowledge {
 };
 
 /// Gathers it: memory first, then the leases. Readers do so before they take the snapshot of the rows; who has locked the
-/// rows does so after. `keys` as in RunFilter.
-Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question);
+/// rows does so after. `keys` as in RunFilter. `memory_alone`: of leases only what memory knows.
+Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question, bool memory_alone = false);
 
 /// The same of one run, for its writer: where memory knows the run's lease, from memory alone (which does not tell that another
 /// incarnation of the worker has announced itself).

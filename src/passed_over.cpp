@@ -17,7 +17,7 @@ constexpr const char *kTable = "passed_over";
 /// Calls `visit(key, at)` for each row of the table's runs, until it returns false.
 template <typename Visit>
 void each_mark(const Guarded &g, const Visit &visit) {
-  const Oid id = pg::lock_extension_table_at_once(kTable, AccessShareLock);
+  const Oid id = pg::lock_extension_table_at_once(kTable);
   if (!OidIsValid(id)) return;
   Relation marks = relation_open(id, NoLock);
   const Oid index = get_relname_relid("passed_over_relation", RelationGetNamespace(marks));
@@ -36,7 +36,7 @@ void each_mark(const Guarded &g, const Visit &visit) {
 
 /// WARNING where it cannot be done.
 void write_marks(const Guarded &g, const pg::Statement &statement) {
-  if (!OidIsValid(pg::lock_extension_table_at_once(kTable, RowExclusiveLock))) {
+  if (!OidIsValid(pg::lock_extension_table_at_once(kTable))) {
     ereport(
         WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
         errmsg("could not note which dead runs of table %s were passed over: table sync_guard.passed_over is locked",

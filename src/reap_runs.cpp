@@ -42,6 +42,7 @@ constexpr int kTries = 3;
 /// What came of a group of candidates.
 struct Outcome {
   int closed = 0;
+  int leased = 0;  ///< of these, with a lease
   int locked = 0;  ///< by others
 };
 
@@ -137,6 +138,8 @@ void note_retries(const Guarded &g, const ReapCall &call, const Runs &runs) {
 /// Closes locked, dead runs: the UPDATE as the owner or the caller, the journal as the extension's owner. Raises where
 /// the table's own triggers kept a run from being closed.
 void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int count) {
+  // Not when the call began: in a long sweep a run may have started since.
+  const TimestampTz now = GetCurrentTimestamp();
   auto *ctids = static_cast<Datum *>(palloc(sizeof(Datum) * count));
   auto *tables = static_cast<Datum *>(palloc(sizeof(Datum) * count));
   auto **reasons = static_cast<const char **>(palloc(sizeof(char *) * count));
@@ -145,10 +148,10 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
     ctids[i] = PointerGetDatum(&runs[i]->ctid);
     tables[i] = ObjectIdGetDatum(runs[i]->tableoid);
     reasons[i] = reason_of(g, *runs[i]);
-    if (g.duration.exists() && runs[i]->started) durations[i] = duration_text(g, call.question.now - *runs[i]->started);
+    if (g.duration.exists() && runs[i]->started) durations[i] = duration_text(g, now - *runs[i]->started);
   }
   pg::Statement update(closing_statement(g));
-  update.add(TIMESTAMPTZOID, TimestampTzGetDatum(call.question.now))
+  update.add(TIMESTAMPTZOID, TimestampTzGetDatum(now))
       .add(TIDARRAYOID,
            PointerGetDatum(construct_array(ctids, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT)))
       .add(OIDARRAYOID, PointerGetDatum(construct_array(tables, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT)))
@@ -177,7 +180,7 @@ void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int co
 
   auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
   for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
-  const Entry entry{&g, Event::kReaped, call.question.now, call.path, call.role};
+  const Entry entry{&g, Event::kReaped, now, call.path, call.role};
   write_journal(entry, lines, count);
   note_retries(g, call, set_back(g, runs, count));
   ESG_FAULT_POINT("reap.journal_written");
@@ -212,8 +215,10 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));
   int fenced = 0;
   for (int i = 0; i < locked.count; ++i)
-    if (locked.items[i].judgement.dead() && keep_from_worker(g, locked.items[i], &fenced))
+    if (locked.items[i].judgement.dead() && keep_from_worker(g, locked.items[i], &fenced)) {
+      outcome.leased += locked.items[i].token != 0 ? 1 : 0;
       dead[outcome.closed++] = &locked.items[i];
+    }
   ESG_FAULT_POINT("reap.looked_again");
   if (locked.count < count) {
     // Some are not here: ended meanwhile, or locked by others. Those that still stand as dead are the locked ones.
@@ -252,21 +257,21 @@ const ErrorData *try_group(const Guarded &g, const ReapCall &call, const Run *co
 /// How many leased runs a transaction may close: their locks are a quarter of what the server's lock table is made for.
 int64 room_for_leases() { return static_cast<int64>(max_locks_per_xact) * (MaxBackends + max_prepared_xacts) / 4; }
 
-/// Those of the dead runs that this call may try.
-const Run **choose(const Runs &dead, Tally *tally, int *count) {
+/// The next batch of dead runs from `*at` on, without leased ones for which there is no room any more. Returns how many.
+int choose(const Runs &dead, int *at, int most, Tally *tally, const Run **chosen) {
   const int64 room = room_for_leases();
-  auto **chosen = static_cast<const Run **>(palloc(sizeof(Run *) * Max(dead.count, 1)));
-  *count = 0;
-  for (int i = 0; i < dead.count; ++i) {
-    const bool leased = dead.items[i].token != 0;
-    if (leased && tally->leased >= room) {
+  int64 leased = tally->leased;
+  int count = 0;
+  for (; *at < dead.count && count < most; ++*at) {
+    const Run *run = &dead.items[*at];
+    if (run->token != 0 && leased >= room) {
       ++tally->no_room;
       continue;
     }
-    tally->leased += leased ? 1 : 0;
-    chosen[(*count)++] = &dead.items[i];
+    leased += run->token != 0 ? 1 : 0;
+    chosen[count++] = run;
   }
-  return chosen;
+  return count;
 }
 
 void leave(int count, Tally *tally) {
@@ -283,6 +288,7 @@ void close_or_halve(const Guarded &g, const ReapCall &call, const Run *const *ca
   const ErrorData *error = try_group(g, call, candidates, count, lock_keys, &outcome, tally);
   if (error == nullptr) {
     tally->reaped += outcome.closed;
+    tally->leased += outcome.leased;
     tally->locked += outcome.locked;
     if (outcome.closed > 0) tally->failed_in_a_row = 0;
     return;
@@ -357,19 +363,18 @@ void reap_dead(const Guarded &g, const ReapCall &call, const Runs &dead, Tally *
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard batch", ALLOCSET_DEFAULT_SIZES);
   pg::restore(work_as(g, pg::Access::kWrite));  // raises here, for all of them, where it is not allowed
   const bool lock_keys = closing_changes_keys(g);
-  int tried;
-  const Run *const *candidates = choose(dead, tally, &tried);
+  auto **candidates = static_cast<const Run **>(palloc(sizeof(Run *) * kBatch));
   const int64 left_before = tally->left;
   int batch = kFirstBatch;
-  for (int done = 0; done < tried && tally->reaped < call.max_runs;) {
-    const int count = static_cast<int>(Min(Min(batch, tried - done), call.max_runs - tally->reaped));
+  for (int at = 0; at < dead.count && tally->reaped < call.max_runs;) {
+    const int most = static_cast<int>(Min(batch, call.max_runs - tally->reaped));
+    const int count = choose(dead, &at, most, tally, candidates);
     tally->rows_read = tally->bytes_read = 0;
     const MemoryContext before = MemoryContextSwitchTo(batch_context);
-    close_or_halve(g, call, candidates + done, count, lock_keys, tally);
+    close_or_halve(g, call, candidates, count, lock_keys, tally);
     MemoryContextSwitchTo(before);
     MemoryContextReset(batch_context);
     ESG_FAULT_POINT("reap.between_batches");
-    done += count;
     batch = next_batch(*tally, batch);
   }
   if (tally->left > left_before)

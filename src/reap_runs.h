@@ -14,7 +14,7 @@ struct Tally {
   int failed_in_a_row = 0;
   int64 left = 0;           ///< of failed: not tried alone
   bool hand_over = false;   ///< some could not be closed in the owner's name by who is not he
-  int64 leased = 0;         ///< tried that have a lease: each takes a lock of its own to the end of the transaction
+  int64 leased = 0;         ///< of reaped, with a lease: each has taken a lock of its own to the end of the transaction
   int64 no_room = 0;        ///< left, for that would be too many locks
   core::Micros waited = 0;  ///< in tries that ended because a lock was not to be had
   int64 rows_read = 0;      ///< in this batch: rows that were locked, and how long their JSON is in all

@@ -105,8 +105,11 @@ void settle_scope(Tracked *run, XidState written) {
 }  // namespace
 
 bool settle(Tracked *run) {
-  if (run->again && state_of(run->inserter) == XidState::kAborted) go_back(run);
-  const XidState inserted = state_of(run->inserter);
+  XidState inserted = state_of(run->inserter);
+  if (run->again && inserted == XidState::kAborted) {
+    go_back(run);
+    inserted = state_of(run->inserter);
+  }
   if (inserted == XidState::kAborted) return false;
   if (inserted == XidState::kForgotten) {
     if (run->again) run->last_sign = Max(run->last_sign, run->before.last_sign);

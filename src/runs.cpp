@@ -290,10 +290,10 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
   Knowledge knowledge;
   // Readers look into memory before they take the rows' snapshot, so that a run which commits meanwhile is seen in one of the
   // two. Who locks rows looks after it: what came before his lock must count.
-  if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
+  if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
   const bool uncommitted = filter.uncommitted && !filter.lock;
   Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count : 0);
-  if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question);
+  if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
   look_for_passing_over(g, question, runs.items, runs.count);
   if (uncommitted) append_uncommitted(g, filter, knowledge, question, &runs);

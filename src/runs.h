@@ -52,6 +52,7 @@ struct RunFilter {
   const core::Scope *scope = nullptr;  ///< with uncommitted: what scope_condition says, for runs in memory; null: all
   const bool *any = nullptr;           ///< with scope: columns that are not looked at (may be null)
   bool overlaps = false;               ///< with scope: values that overlap count too
+  bool without_leases = false;         ///< of leases only what memory knows
   TrackedRuns *tracked = nullptr;      ///< gets what memory had of the table
   Snapshot *snapshot =
       nullptr;  ///< without lock: gets the one the rows were read with, registered; the caller unregisters it

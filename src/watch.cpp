@@ -85,7 +85,7 @@ bool revives(const RowEvent &event, const char *key) {
   if (!passed_over && !before.judgement.dead()) return false;
   // Memory takes any write for a sign of life, and the run for one that has its scope.
   if (passed_over && have_memory()) return true;
-  if (knowledge.memory_alone && OidIsValid(pg::lock_extension_table_at_once("leases", AccessShareLock)))
+  if (knowledge.memory_alone && OidIsValid(pg::lock_extension_table_at_once("leases")))
     knowledge = gather_knowledge(g, pg::text_array(&key, 1), question);
   return !stays_dead(event, key, knowledge, question);
 }
@@ -105,7 +105,7 @@ bool enters_scope(const RowEvent &event, const char *key) {
 
 /// Where somebody has locked the table of leases, the next sweep ends it.
 void end_lease(const Guarded &g, const char *key, const char *reason) {
-  if (OidIsValid(pg::lock_extension_table_at_once("leases", RowExclusiveLock))) {
+  if (OidIsValid(pg::lock_extension_table_at_once("leases"))) {
     end_leases(g, pg::text_array(&key, 1), reason);
     return;
   }

@@ -59,6 +59,8 @@ CREATE TABLE sync_guard.transition_rules (
 );
 COMMENT ON TABLE sync_guard.transition_rules IS 'exceptions to the default transitions; written by allow_transition';
 
+-- Here and below: a vacuum that gives the end of a table back to the system locks it against reading, and the application's
+-- statements wait for nobody (vacuum_truncate).
 CREATE TABLE sync_guard.journal (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at             timestamptz NOT NULL,
@@ -78,7 +80,7 @@ CREATE TABLE sync_guard.journal (
     run            jsonb,
     wanted         jsonb,
     false_positive boolean NOT NULL DEFAULT false
-);
+) WITH (vacuum_truncate = off);
 CREATE INDEX journal_run ON sync_guard.journal (relation, run_key, id);
 CREATE INDEX journal_at ON sync_guard.journal (at);
 COMMENT ON TABLE sync_guard.journal IS 'append-only: every run the guard reaped (or, observing, would have), and what became of it; read through the view reaped_syncs';
@@ -110,7 +112,7 @@ CREATE TABLE sync_guard.leases (
     superseded_at    timestamptz,
     ended_at         timestamptz,
     end_reason       text
-);
+) WITH (vacuum_truncate = off);
 CREATE UNIQUE INDEX leases_open ON sync_guard.leases (relation, run_key) WHERE ended_at IS NULL;
 CREATE INDEX leases_worker ON sync_guard.leases (worker) WHERE ended_at IS NULL AND worker IS NOT NULL;
 COMMENT ON TABLE sync_guard.leases IS 'a line per leased run, written when the lease is taken and when it ends; signs of life are kept in memory';
@@ -123,7 +125,7 @@ CREATE TABLE sync_guard.passed_over (
     relation       regclass NOT NULL,
     run_key        text NOT NULL,
     passed_over_at timestamptz NOT NULL
-);
+) WITH (vacuum_truncate = off);
 ALTER TABLE sync_guard.passed_over REPLICA IDENTITY FULL;
 -- Not unique: who starts a run must not wait for another starter.
 CREATE INDEX passed_over_relation ON sync_guard.passed_over (relation);

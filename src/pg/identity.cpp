@@ -67,10 +67,10 @@ Oid extension_table(const char *name) {
   return table;
 }
 
-Oid lock_extension_table_at_once(const char *name, LOCKMODE mode) {
+Oid lock_extension_table_at_once(const char *name) {
   if (!has_extension_table(name)) return InvalidOid;
   const Oid table = extension_table(name);
-  if (!ConditionalLockRelationOid(table, mode)) return InvalidOid;
+  if (!ConditionalLockRelationOid(table, RowExclusiveLock)) return InvalidOid;
   return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
 }
 
