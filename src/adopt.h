@@ -134,7 +134,7 @@ void prove_closing(const Guarded &g);
 
 /// NOTICEs of what was found, of waiting runs that count as running, and of what would be reaped now; WARNINGs where starts
 /// would be read in a zone they are not written in, where the history speaks against max_silence, where live runs share an
-/// exclusive scope, and of what has no effect.
+/// exclusive scope, where rows have no status, and of what has no effect.
 void report(const Guarded &g, const Choice &choice);
 /// The NOTICE that it is done, when nothing can stand in the way any more; a WARNING where the guard is switched off.
 void report_done(const Guarded &g, bool adopted_before);

@@ -60,6 +60,21 @@ void check_distinct(Option option, const List *names) {
         bad_option(option, psprintf("\"%s\" is named twice", static_cast<char *>(list_nth(names, i))), "Name it once.");
 }
 
+/// One run at a time: 'a' and 'A' are two scopes to locks and to memory, which go by the bytes.
+void check_collation(const Subject &subject, const Choice &choice, const char *name) {
+  if (!DatumGetBool(choice.value[kExclusive])) return;
+  const FormData_pg_attribute *attribute =
+      TupleDescAttr(RelationGetDescr(subject.relation), find_column(subject.relation, name).attno - 1);
+  if (!OidIsValid(attribute->attcollation) || get_collation_isdeterministic(attribute->attcollation)) return;
+  ereport(ERROR, errcode(kBadOption), errmsg("scope_columns: column \"%s\" cannot be part of an exclusive scope", name),
+          errdetail("Its collation \"%s\" is not deterministic: different texts are equal to it, but not to the guard.",
+                    get_collation_name(attribute->attcollation)),
+          errhint("Change it: ALTER TABLE %s ALTER %s TYPE %s COLLATE \"default\"; or leave the column out of "
+                  "scope_columns, or pass exclusive => false.",
+                  subject.name, quote_identifier(name),
+                  format_type_with_typemod(attribute->atttypid, attribute->atttypmod)));
+}
+
 void check_scope(const Subject &subject, const Choice &choice) {
   const List *scope = choice.strings(kScopeColumns);
   if (list_length(scope) > core::kMaxScopeColumns)
@@ -70,6 +85,7 @@ void check_scope(const Subject &subject, const Choice &choice) {
   foreach (cell, scope) {
     auto *name = static_cast<char *>(lfirst(cell));
     check_column(subject, choice, kScopeColumns, name);
+    check_collation(subject, choice, name);
     for (const Option role : {kKeyColumn, kStatusColumn}) {
       const char *other = choice.column(role);
       if (other != nullptr && strcmp(other, name) == 0)

@@ -173,6 +173,29 @@ void warn_of_zone(const Guarded &g) {
                   quote_literal_cstr(g.zone_name)));
 }
 
+/// Rows without a status, as far as the newest rows show: an application that writes them is about to be refused.
+void warn_of_null_status(const Guarded &g) {
+  if (g.status.not_null || g.transitions == Transitions::kWarn || g.mode == Mode::kObserve) return;
+  Relation relation = relation_open(g.table, AccessShareLock);
+  const char *newest = newest_rows_sql(relation, g.start.name, false);
+  relation_close(relation, AccessShareLock);
+  const pg::Statement statement(
+      psprintf("SELECT pg_catalog.count(*) FROM (SELECT %s AS status FROM %s %s) AS s WHERE s.status IS NULL",
+               column_ref(g.status), from_item(g), newest));
+  pg::spi_begin();
+  (void)pg::spi_run(statement, pg::Access::kRead);
+  bool is_null;
+  const int64 count = DatumGetInt64(pg::spi_datum(0, 1, &is_null));
+  pg::spi_end();
+  if (count == 0) return;
+  ereport(
+      WARNING, errmsg("rows of table %s have no status", g.name),
+      errdetail(INT64_FORMAT " of the rows looked at have NULL in column %s. They are left as they are, but from now "
+                             "on whoever writes such a row, or takes a run's status away, is refused (SY001).",
+                count, quote_identifier(g.status.name)),
+      errhint("Where the application writes such rows, pass transitions => 'warn', which lets them through."));
+}
+
 void warn_of_shared_scope(const Guarded &g, const Runs &runs) {
   const SharedScope shared = find_shared_scope(g, runs);
   if (shared.one != nullptr)
@@ -224,7 +247,8 @@ void read_history(const Guarded &g, History *history) {
       " COALESCE(pg_catalog.max(d.took), 0) FROM (SELECT (EXTRACT(epoch FROM s.ended OPERATOR(pg_catalog.-) s.started)"
       " OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS took FROM (SELECT %s AS live, %s::pg_catalog.text"
       " OPERATOR(pg_catalog.=) %s AS failed, %s AS started, %s AS ended FROM %s %s) AS s WHERE NOT s.live AND NOT"
-      " s.failed AND pg_catalog.isfinite(s.started) AND pg_catalog.isfinite(s.ended)) AS d",
+      " s.failed AND pg_catalog.isfinite(s.started) AND pg_catalog.isfinite(s.ended) AND s.ended "
+      "OPERATOR(pg_catalog.>=) s.started) AS d",
       status_condition(g, g.live, g.live_count), column_ref(g.status), literal, instant_sql(g, g.start),
       instant_sql(g, g.end), from_item(g), newest));
   statement.add(INT8OID, Int64GetDatum(*g.limits.max_silence));
@@ -291,6 +315,7 @@ void report(const Guarded &g, const Choice &choice) {
   tell_dead(g, runs);
   warn_of_shared_scope(g, runs);
   warn_of_history(g);
+  warn_of_null_status(g);
   pg::restore(identity);
   if (choice.adopted) warn_of_idle_limits(g);
   if (choice.named[kMaxStall]) warn_of_stall(g);

@@ -9,6 +9,7 @@
 #include "exclusive.h"
 
 #include "errors.h"
+#include "liveness.h"
 #include "locks.h"
 #include "passed_over.h"
 #include "pg/boundary.h"
@@ -149,12 +150,14 @@ char *describe_rival(const Run &rival) {
                   rival.started ? iso_utc(*rival.started) : "a time that its row does not tell", words);
 }
 
+char *hint_for_prepared(TransactionId xid) {
+  const char *name = TransactionIdIsValid(xid) ? prepared_name(xid) : nullptr;
+  if (name == nullptr) return pstrdup("Try again: that transaction has just ended.");
+  return psprintf("Nothing but its end frees the scope: COMMIT PREPARED %s; or ROLLBACK PREPARED %s;", name, name);
+}
+
 char *hint_for_starting(const Holder &holder, bool abandoned) {
-  if (TransactionIdIsValid(holder.prepared)) {
-    const char *name = prepared_name(holder.prepared);
-    if (name == nullptr) return pstrdup("Try again: that transaction has just ended.");
-    return psprintf("Nothing but its end frees the scope: COMMIT PREPARED %s; or ROLLBACK PREPARED %s;", name, name);
-  }
+  if (TransactionIdIsValid(holder.prepared)) return hint_for_prepared(holder.prepared);
   if (holder.pid == 0 || !abandoned) return pstrdup("Try again when that transaction has ended.");
   return psprintf(
       "Its writer seems to be dead, but only the end of its transaction frees the scope: SELECT "
@@ -265,6 +268,7 @@ char *describe_lease(const Run &run, const core::Question &question) {
 }
 
 char *hint_for_holder(const Run &holder) {
+  if (holder.fence_pid < 0) return hint_for_prepared(prepared_fence_holder(holder.token));
   if (holder.fence_pid != 0)
     return pstrdup("Its worker is committing just now: try again when that transaction has ended.");
   if (holder.uncommitted) return pstrdup("Try again when that transaction has ended.");

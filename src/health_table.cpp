@@ -88,15 +88,21 @@ bool is_subscribed(Oid relation) {
   return found;
 }
 
-/// What kind of table it is, its partitions included.
+/// What kind of table it is, its partitions included. Tables that inherit from one that is not partitioned are none of it:
+/// adoption refuses them, but they can come later.
 void check_kind(const Guarded &g, const Report &report) {
   List *subscribed = NIL;
   List *unlogged = NIL;
+  List *inheriting = NIL;
   ListCell *cell;
   foreach (cell, find_all_inheritors(g.table, AccessShareLock, nullptr)) {
     const Oid relation = lfirst_oid(cell);
     const char *name =
         quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+    if (!g.partitioned && relation != g.table) {
+      inheriting = lappend(inheriting, const_cast<char *>(name));
+      continue;
+    }
     if (is_subscribed(relation)) subscribed = lappend(subscribed, const_cast<char *>(name));
     if (get_rel_persistence(relation) == RELPERSISTENCE_UNLOGGED)
       unlogged = lappend(unlogged, const_cast<char *>(name));
@@ -106,6 +112,12 @@ void check_kind(const Guarded &g, const Report &report) {
                 psprintf("%s is written by a logical subscription: its runs are observed here, not reaped",
                          names_of(subscribed)),
                 "Guard and reap the table where it is published.");
+  if (inheriting != NIL)
+    report.line(kError, g.table, "inheritance_child",
+                psprintf("%s %s from the table: the runs there are neither guarded nor seen", names_of(inheriting),
+                         list_length(inheriting) == 1 ? "inherits" : "inherit"),
+                psprintf("ALTER TABLE %s NO INHERIT %s; and guard it by itself, or make the table a partitioned one.",
+                         static_cast<const char *>(linitial(inheriting)), g.name));
   if (unlogged != NIL)
     report.line(kInfo, g.table, "table_unlogged",
                 psprintf("%s is unlogged: a crash of the server empties it", names_of(unlogged)),

@@ -20,14 +20,15 @@ char *row_json(const RowEvent &event, HeapTuple tuple) {
   return TextDatumGetCString(DirectFunctionCall1(row_to_json, row));
 }
 
-Datum duration_datum(const Guarded &g, core::Micros span, bool *is_null) {
-  char *value = duration_text(g, span);
+/// NULL for a span that is not known or has no room.
+Datum duration_datum(const Guarded &g, const std::optional<core::Micros> &span, bool *is_null) {
+  const char *value = span ? duration_text(g, *span) : nullptr;
   *is_null = value == nullptr;
   if (*is_null) return Datum(0);
   Oid input;
   Oid io_parameter;
   getTypeInputInfo(g.duration.type, &input, &io_parameter);
-  return OidInputFunctionCall(input, value, io_parameter, g.duration.typmod);
+  return OidInputFunctionCall(input, const_cast<char *>(value), io_parameter, g.duration.typmod);
 }
 
 /// On the way to a live status: the start where the writer left it NULL.
@@ -66,7 +67,7 @@ HeapTuple fill_finish(const RowEvent &event, TimestampTz now, bool reaped = fals
     const Datum start = event.new_value(g.start, &is_null);
     const auto started = instant_of(g.start, start, is_null, g.zone);
     if (started) {
-      const Datum duration = duration_datum(g, *end - *started, &is_null);
+      const Datum duration = duration_datum(g, core::time_between(*started, *end), &is_null);
       // One that has no room leaves none, rather than the one of the reaping.
       if (!is_null || reaped) filling.add_dependent(g.duration, duration, is_null, g.end, reaped);
     }

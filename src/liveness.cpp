@@ -182,6 +182,17 @@ int fence_holder(int64 token) {
   return 0;
 }
 
+TransactionId prepared_fence_holder(int64 token) {
+  const LOCKTAG tag = fence_tag(token);
+  int count = 0;
+  const VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
+  bool more;
+  for (int i = 0; i < count; ++i)
+    if (pg::process_of_compat(holders[i]) == nullptr && pg::is_prepared(holders[i]))
+      return TwoPhaseGetXidByVirtualXID(holders[i], &more);
+  return InvalidTransactionId;
+}
+
 bool lock_out_fence(int64 token) {
   const LOCKTAG tag = fence_tag(token);
   if (pg::lock_held_by_me_compat(tag, ShareLock)) return false;

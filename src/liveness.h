@@ -34,6 +34,9 @@ void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Questio
 /// Who holds a fence on the run of this token now: its pid, -1 for a prepared transaction, 0 for nobody. Waits for nothing.
 int fence_holder(int64 token);
 
+/// The prepared transaction that holds one; InvalidTransactionId where there is none (any more).
+TransactionId prepared_fence_holder(int64 token);
+
 /// A transaction-level lock on the run against fencing, for who closes it; false where a fence holds it. Waits for nothing.
 bool lock_out_fence(int64 token);
 

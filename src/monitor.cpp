@@ -181,7 +181,7 @@ Jsonb *parsed(const char *json) {
 
 void put_recent(pg::Rows &rows, const Guarded &g, const RecentRun &run) {
   std::optional<core::Micros> duration;
-  if (run.started && run.ended && run.judged == nullptr) duration = *run.ended - *run.started;
+  if (run.started && run.ended && run.judged == nullptr) duration = core::time_between(*run.started, *run.ended);
   rows.add_oid(g.table)
       .add_text(run.key)
       .add_jsonb(parsed(run.scope))

@@ -128,7 +128,7 @@ bool completion_of(const std::optional<core::Micros> &began, const std::optional
   out->at = Min(ended ? *ended : *began, now);
   // As a whole, since what is there is of memory that nobody has written yet.
   const bool told = began && ended && *ended >= *began;
-  out->duration = told ? std::optional<core::Micros>(*ended - *began) : std::nullopt;
+  out->duration = told ? core::time_between(*began, *ended) : std::nullopt;
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "load.h"
 #include "pg/boundary.h"
+#include "pg/identity.h"
 
 namespace esg {
 namespace {
@@ -20,6 +21,19 @@ void warn_once(const Guarded &g) {
   const MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
   warned_of = lappend_oid(warned_of, g.table);
   MemoryContextSwitchTo(old);
+}
+
+/// The schema was renamed, or its settings table is gone: nobody can tell what the table's settings are. Warns once.
+bool settings_are_missing() {
+  static bool warned = false;
+  const bool missing = !pg::has_extension_table("settings");
+  if (missing && !warned)
+    ereport(WARNING, errcode(ERRCODE_UNDEFINED_TABLE),
+            errmsg("tables are written unguarded: table sync_guard.settings is missing"),
+            errdetail("The extension and all that it asks for are in the schema \"sync_guard\"."),
+            errhint("Where the schema was renamed, give it its name back: ALTER SCHEMA ... RENAME TO sync_guard;"));
+  warned = missing;
+  return missing;
 }
 
 }  // namespace
@@ -41,7 +55,7 @@ TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before) {
 }
 
 const Guarded *settings_for(const TriggerData *trigger) {
-  if (!guard_enabled()) return nullptr;
+  if (!guard_enabled() || settings_are_missing()) return nullptr;
   const Guarded *g = guarded(RelationGetRelid(trigger->tg_relation));
   if (g == nullptr) return nullptr;
   if (g->broken != nullptr) {

@@ -154,6 +154,12 @@ Micros moved_with_clock(Micros instant, Micros ahead_then, Micros ahead_now) noe
   return saturating_add(instant, step);
 }
 
+std::optional<Micros> time_between(Micros from, Micros to) noexcept {
+  Micros span = 0;
+  if (__builtin_sub_overflow(to, from, &span)) return std::nullopt;
+  return span;
+}
+
 RuleView view_rule(int number, const Evidence &evidence, const Limits &limits, const Question &question) noexcept {
   return kRules[number - 1](evidence, limits, question);
 }

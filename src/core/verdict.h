@@ -104,6 +104,9 @@ constexpr int kRuleCount = 10;
 /// the monotonic clock when the instant was told, and is now. As it is where the clock was set back, or by a second at most.
 [[nodiscard]] Micros moved_with_clock(Micros instant, Micros ahead_then, Micros ahead_now) noexcept;
 
+/// to - from; absent where it is no span that can be told in microseconds: both may be any time that a row can hold.
+[[nodiscard]] std::optional<Micros> time_between(Micros from, Micros to) noexcept;
+
 /// The verdict's name as SQL, journal and messages show it: `live`, `fenced`, `silent`, …
 [[nodiscard]] const char *verdict_name(Verdict verdict) noexcept;
 

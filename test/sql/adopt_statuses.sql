@@ -109,5 +109,17 @@ SELECT sync_guard.guard_table('only_waiting');
 SELECT sync_guard.guard_table('only_waiting', max_silence => '2 hours');
 SELECT sync_guard.guard_table('waiting', live_statuses => '{"in progress",starting,pending}');
 
+-- Rows without a status: who goes on writing them is about to be refused, and is told so before.
+CREATE TABLE without_status (id integer PRIMARY KEY, status text, started_at timestamptz DEFAULT now(), finished_at timestamptz);
+INSERT INTO without_status VALUES (1, NULL), (2, 'running'), (3, NULL), (4, 'completed');
 SET client_min_messages = warning;
+SELECT sync_guard.guard_table('without_status');
+INSERT INTO without_status VALUES (5, NULL);
+SELECT sync_guard.guard_table('without_status', transitions => 'warn');
+INSERT INTO without_status VALUES (5, NULL);
+SELECT sync_guard.guard_table('without_status', mode => 'observe', reset => '{transitions}');
+SELECT sync_guard.guard_table('without_status', reset => '{mode}');
+DELETE FROM without_status WHERE status IS NULL;
+SELECT sync_guard.guard_table('without_status');
+
 DROP SCHEMA adopt_statuses CASCADE;

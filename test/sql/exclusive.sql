@@ -251,6 +251,14 @@ PREPARE TRANSACTION 'esg_exclusive';
 SELECT * FROM told('INSERT INTO exclusive.runs (sync_type, account_type) VALUES (''returns'', ''fbe'')');
 \x off
 ROLLBACK PREPARED 'esg_exclusive';
+-- So is one that fences a run.
+SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "fenced", "account_type": "main"}') \gset
+BEGIN;
+SELECT sync_guard.fence(:token);
+PREPARE TRANSACTION 'esg_''fenced''';
+SELECT state, message, hint FROM told('INSERT INTO exclusive.runs (sync_type, account_type) VALUES (''fenced'', ''both'')');
+ROLLBACK PREPARED 'esg_''fenced''';
+SELECT state, message, hint FROM told('INSERT INTO exclusive.runs (sync_type, account_type) VALUES (''fenced'', ''both'')');
 INSERT INTO runs (sync_type, account_type) VALUES ('returns', 'fbe');
 
 -- A value that stands for very many is refused rather than let through.

@@ -84,6 +84,14 @@ SELECT id, status, CASE WHEN completed_at BETWEEN utc_now() - interval '1 minute
        CASE WHEN isfinite(completed_at) THEN a_float - extract(epoch FROM completed_at - started_at) BETWEEN -1e-6 AND 1e-6 END AS fits
 FROM runs ORDER BY id;
 
+-- Two times that are further apart than can be counted have no duration, whichever comes first.
+INSERT INTO runs (id, started_at) VALUES (10, '294276-12-31'), (11, '4713-01-01 BC'), (12, '2000-01-01');
+UPDATE runs SET status = 'completed', completed_at = '4713-01-01 BC' WHERE id = 10;
+UPDATE runs SET status = 'completed', completed_at = '294276-12-31' WHERE id IN (11, 12);
+SELECT id, status, a_float > 0 AS positive FROM runs WHERE id BETWEEN 10 AND 12 ORDER BY id;
+SELECT run_key, duration IS NULL AS unknown, duration > '0' AS positive FROM sync_guard.recent_syncs
+WHERE relation = 'runs'::regclass AND run_key IN ('10', '11', '12') ORDER BY run_key;
+
 -- A transaction that has been open for long ends its run when it ends it, not when it began.
 BEGIN;
 INSERT INTO runs (id, started_at) VALUES (20, utc_now());

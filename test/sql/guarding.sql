@@ -140,6 +140,18 @@ DELETE FROM sync_guard.settings WHERE relation = 'runs'::regclass;
 SELECT sync_guard.unguard_table('runs');
 SELECT * FROM triggers WHERE relation::text = 'runs';
 
+-- Where the guard's schema was renamed, writes go through and one WARNING says why; afterwards it guards again.
+SELECT sync_guard.guard_table('runs');
+BEGIN;
+ALTER SCHEMA sync_guard RENAME TO guarding_renamed;
+INSERT INTO runs (id) VALUES (9001);
+UPDATE runs SET status = 'completed' WHERE id = 9001 RETURNING completed_at IS NULL AS open;
+UPDATE runs SET status = 'running' WHERE id = 9001;
+ALTER SCHEMA guarding_renamed RENAME TO sync_guard;
+UPDATE runs SET status = 'completed' WHERE id = 9001 RETURNING completed_at IS NULL AS open;
+UPDATE runs SET status = 'running' WHERE id = 9001;
+ROLLBACK;
+
 -- DROP EXTENSION without CASCADE takes the triggers along and nothing else.
 SELECT sync_guard.guard_table('runs');
 SELECT sync_guard.guard_table('parts');

@@ -309,6 +309,17 @@ RESET ROLE;
 SELECT relation_name, problem FROM sync_guard.guarded_tables WHERE relation_name = 'health.lost';
 DELETE FROM sync_guard.settings WHERE relation_name = 'health.lost';
 
+-- Tables that inherit from a guarded one, which came after it was adopted.
+CREATE TABLE health.parent (id integer PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamptz DEFAULT now());
+CREATE INDEX ON health.parent (status);
+SELECT sync_guard.guard_table('health.parent');
+CREATE UNLOGGED TABLE health.child () INHERITS (health.parent);
+SELECT * FROM health.problems('health.parent');
+CREATE TABLE health.grandchild () INHERITS (health.child);
+SELECT detail FROM health.problems('health.parent');
+ALTER TABLE health.child NO INHERIT health.parent;
+SELECT count(*) FROM health.problems('health.parent');
+
 -- A journal that has grown very long.
 BEGIN;
 UPDATE pg_class SET reltuples = 2500000 WHERE oid = 'sync_guard.journal'::regclass;

@@ -76,6 +76,14 @@ TEST(Overdue, KnowsStepsOfAnyLength) {
   EXPECT_EQ(moved_with_clock(kEarliest, 0, kLatest), -1);
 }
 
+TEST(Time, BetweenTwoTimesTooFarApartIsNone) {
+  EXPECT_EQ(time_between(kNow, kNow + kHour), kHour);
+  EXPECT_EQ(time_between(kNow, kNow - kHour), -kHour);
+  EXPECT_EQ(time_between(0, kLatest), kLatest);
+  EXPECT_EQ(time_between(-1, kLatest), std::nullopt);
+  EXPECT_EQ(time_between(kLatest, kEarliest), std::nullopt);
+}
+
 TEST(Overdue, NeverComesFromAStartInTheFuture) {
   for (const Micros ahead : {Micros{1}, kHour, 100'000 * kDay}) {
     EXPECT_EQ(judge(started_ago(-ahead), max_age(0), kAsked), (Judgement{Verdict::kLive, 0, -ahead, std::nullopt}));
