@@ -17,13 +17,15 @@ constexpr const char *kTable = "passed_over";
 /// Calls `visit(key, at)` for each row of the table's runs, until it returns false.
 template <typename Visit>
 void each_mark(const Guarded &g, const Visit &visit) {
-  const Oid id = pg::lock_extension_table_at_once(kTable);
+  const Oid id = pg::lock_extension_table_at_once(kTable, AccessShareLock);
   if (!OidIsValid(id)) return;
   Relation marks = relation_open(id, NoLock);
   const Oid index = get_relname_relid("passed_over_relation", RelationGetNamespace(marks));
+  // Who reindexes has the index for himself; the table is small.
+  const bool by_index = OidIsValid(index) && ConditionalLockRelationOid(index, AccessShareLock);
   ScanKeyData key;
   ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(g.table));
-  SysScanDesc scan = systable_beginscan(marks, index, OidIsValid(index), SnapshotSelf, 1, &key);
+  SysScanDesc scan = systable_beginscan(marks, index, by_index, SnapshotSelf, 1, &key);
   const TupleDesc desc = RelationGetDescr(marks);
   bool is_null;
   for (HeapTuple row; HeapTupleIsValid(row = systable_getnext(scan));) {

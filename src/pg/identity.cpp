@@ -67,10 +67,10 @@ Oid extension_table(const char *name) {
   return table;
 }
 
-Oid lock_extension_table_at_once(const char *name) {
+Oid lock_extension_table_at_once(const char *name, LOCKMODE mode) {
   if (!has_extension_table(name)) return InvalidOid;
   const Oid table = extension_table(name);
-  if (!ConditionalLockRelationOid(table, RowExclusiveLock)) return InvalidOid;
+  if (!ConditionalLockRelationOid(table, mode)) return InvalidOid;
   return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
 }
 
