@@ -16,6 +16,7 @@ EPSILON = 0.005      # seconds: reading of two clocks, rounding of PostgreSQL's 
 UNANSWERED = 1.5     # how long a statement whose client is gone may still be at work in the server
 NOTICED = 1.0        # how long the server may take to notice that a session has ended
 SEEN = 1.0           # from the time of a commit, as PostgreSQL notes it, until others see it: the standby is waited for between
+STARTING = 0.25      # from the making of its memory, when its life begins, until a starting server writes the first line of its log
 DEFAULT_TTL = 60.0   # of a lease that was bound, without a ttl of its own, and is not any more
 NEVER = float("inf")
 
@@ -254,7 +255,7 @@ class Evidence:
             if committed < life.lo <= passed_over:
                 # A new sign ends the benefit of the doubt: from then on its own limit holds.
                 heard = min((step.lo for step, _ in signs if step.ok != "no" and step.hi > life.lo), default=NEVER)
-                windows.append((life.hi, min(life.lo + self.patience_at(run, False), heard)))
+                windows.append((life.hi, min(life.lo - STARTING + self.patience_at(run, False), heard)))
         return [(lo, min(hi, cut)) for lo, hi in windows if lo < min(hi, cut)]
 
     def alive(self, run, lo, hi):
