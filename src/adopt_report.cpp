@@ -2,8 +2,6 @@
 // done. Runs in the caller's process at the end of guard_table, but for the last before the triggers are made; reads the table as its owner (see
 // work_as).
 
-#include <algorithm>
-
 #include "core/habits.h"
 
 #include "adopt.h"
@@ -136,14 +134,12 @@ void tell_settings(const Guarded &g, const Choice &choice) {
 
 /// Which statuses that are live by themselves may be those of jobs that wait for a worker: they would be closed there.
 void tell_waiting(const Guarded &g) {
-  const core::Words resting = core::resting_statuses();
   const char **waiting = static_cast<const char **>(palloc(sizeof(char *) * g.live_count));
   const char **working = static_cast<const char **>(palloc(sizeof(char *) * g.live_count));
   int waiting_count = 0;
   int working_count = 0;
   for (int i = 0; i < g.live_count; ++i) {
-    const auto same = [&g, i](std::string_view word) { return core::same_word(g.live[i], word); };
-    if (std::any_of(resting.begin(), resting.end(), same)) waiting[waiting_count++] = g.live[i];
+    if (core::is_word_of(g.live[i], core::resting_statuses())) waiting[waiting_count++] = g.live[i];
     else working[working_count++] = g.live[i];
   }
   if (waiting_count == 0) return;

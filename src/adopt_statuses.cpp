@@ -10,8 +10,6 @@
 // end taken for none costs little (nothing is filled, nothing kept); the other way round the guard would refuse the
 // application its own life cycle.
 
-#include <algorithm>
-
 #include "core/habits.h"
 #include "core/statuses.h"
 
@@ -195,11 +193,6 @@ void choose_failed(const Subject &subject, const Known &known, Choice *choice) {
                                                 : assumed(static_cast<char *>(linitial(live)), "failed"));
 }
 
-bool is_among(const char *status, core::Words words) {
-  return std::any_of(words.begin(), words.end(),
-                     [status](std::string_view word) { return core::same_word(status, word); });
-}
-
 /// Divides the known statuses that are not live into those that are an end and those that are not.
 void choose_ended(const Subject &subject, const Column &column, const Known &known, Choice *choice) {
   List *ended = NIL;
@@ -210,8 +203,8 @@ void choose_ended(const Subject &subject, const Column &column, const Known &kno
     auto *status = static_cast<char *>(lfirst(cell));
     if (strcmp(status, choice->string(kFailedStatus)) == 0 || core::looks_like_end(status))
       ended = lappend(ended, status);
-    else if (is_among(status, core::working_statuses()) || is_among(status, core::waiting_statuses()) ||
-             is_among(status, core::resting_statuses()) ||
+    else if (core::is_word_of(status, core::working_statuses()) || core::is_word_of(status, core::waiting_statuses()) ||
+             core::is_word_of(status, core::resting_statuses()) ||
              (known.by_default != nullptr && strcmp(status, known.by_default) == 0))
       neither = lappend(neither, status);
     else open = lappend(open, status);

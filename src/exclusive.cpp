@@ -117,6 +117,18 @@ char *prepared_name(TransactionId xid) {
 /// The run was inserted by this transaction: its rows tell of it. (Not told by the process: it may have prepared another one.)
 bool is_own(const Tracked &run) { return TransactionIdIsCurrentTransactionId(XidFromFullTransactionId(run.inserter)); }
 
+/// The runs that overlap the claim, those of open transactions too.
+RunFilter runs_in_scope(const Claim &claim) {
+  RunFilter filter;
+  filter.exclusive_statuses = true;
+  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
+  filter.uncommitted = true;
+  filter.scope = &claim.scope;
+  filter.overlaps = true;
+  filter.without_leases = claim.without_leases;
+  return filter;
+}
+
 /// The run of another, open transaction that overlaps the claim, as memory knows it; null where there is none. Reads as the
 /// table's owner.
 const Run *uncommitted_rival(const Claim &claim) {
@@ -126,14 +138,8 @@ const Run *uncommitted_rival(const Claim &claim) {
   for (int i = 0; i < tracked.count; ++i)
     if (tracked.items[i].uncommitted() && !is_own(tracked.items[i])) keys[count++] = tracked.items[i].key;
   if (count == 0) return nullptr;
-  RunFilter filter;
+  RunFilter filter = runs_in_scope(claim);
   filter.keys = pg::text_array(keys, count);
-  filter.exclusive_statuses = true;
-  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
-  filter.uncommitted = true;
-  filter.scope = &claim.scope;
-  filter.overlaps = true;
-  filter.without_leases = claim.without_leases;
   const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
   const Runs runs = read_runs(claim.g, filter, claim.question);
   pg::restore(before);
@@ -303,14 +309,7 @@ struct Found {
 /// the scope themselves.
 Found look_for_holder(const Claim &claim) {
   const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
-  RunFilter filter;
-  filter.exclusive_statuses = true;
-  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
-  filter.uncommitted = true;
-  filter.scope = &claim.scope;
-  filter.overlaps = true;
-  filter.without_leases = claim.without_leases;
-  const Runs runs = read_runs(claim.g, filter, claim.question);
+  const Runs runs = read_runs(claim.g, runs_in_scope(claim), claim.question);
   pg::restore(before);
   Found found;
   for (int i = 0; i < runs.count; ++i) {

@@ -167,6 +167,17 @@ int compare_keys(const void *key, const void *lease) {
   return strcmp(static_cast<const char *>(key), static_cast<const Lease *>(lease)->key);
 }
 
+/// The UPDATE that ends the open leases which `condition` names, on l, those that nobody has locked; `reason` in SQL. The parameters of
+/// both begin with $2.
+pg::Statement ending_statement(const char *condition, const char *reason) {
+  pg::Statement update(
+      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $1, end_reason = %s"
+               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
+               unlocked_sql(psprintf("%s AND l.ended_at IS NULL", condition)), reason));
+  add_instant(&update, GetCurrentTimestamp());
+  return update;
+}
+
 /// Positions in sync_guard.leases, as the install script creates it.
 enum TableColumn : AttrNumber { kTableRelation = 2, kTableRunKey = 4, kTableEndedAt = 19 };
 
@@ -297,14 +308,9 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
 }
 
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
-  pg::Statement update(
-      psprintf("%s UPDATE sync_guard.leases AS l SET ended_at = $3, end_reason = $4"
-               " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
-               unlocked_sql("l.relation OPERATOR(pg_catalog.=) $1 AND"
-                            " l.run_key OPERATOR(pg_catalog.=) ANY ($2) AND l.ended_at IS NULL")));
-  update.add_oid(g.table).add(TEXTARRAYOID, keys);
-  add_instant(&update, GetCurrentTimestamp());
-  update.add_text(reason);
+  pg::Statement update =
+      ending_statement("l.relation OPERATOR(pg_catalog.=) $2 AND l.run_key OPERATOR(pg_catalog.=) ANY ($3)", "$4");
+  update.add_oid(g.table).add(TEXTARRAYOID, keys).add_text(reason);
   return pg::spi_execute_as_guard(update);
 }
 
@@ -337,15 +343,12 @@ void rename_ends(const int64 *tokens, int count) {
 }
 
 void settle_leases(const int64 *tokens, int count) {
-  pg::Statement update(psprintf(
-      "%s UPDATE sync_guard.leases AS l SET ended_at = $2, end_reason ="
-      " CASE WHEN EXISTS (SELECT FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation"
+  pg::Statement update = ending_statement(
+      "l.token OPERATOR(pg_catalog.=) ANY ($2)",
+      "CASE WHEN EXISTS (SELECT FROM sync_guard.journal AS j WHERE j.relation OPERATOR(pg_catalog.=) l.relation"
       " AND j.run_key OPERATOR(pg_catalog.=) l.run_key AND j.event OPERATOR(pg_catalog.=) 'reaped'"
-      " AND j.at OPERATOR(pg_catalog.>=) l.taken_at) THEN 'reaped' ELSE 'finished' END"
-      " FROM open WHERE l.token OPERATOR(pg_catalog.=) open.token AND l.ended_at IS NULL",
-      unlocked_sql("l.token OPERATOR(pg_catalog.=) ANY ($1) AND l.ended_at IS NULL")));
+      " AND j.at OPERATOR(pg_catalog.>=) l.taken_at) THEN 'reaped' ELSE 'finished' END");
   update.add(INT8ARRAYOID, int64_array(datums_of(tokens, count), count));
-  add_instant(&update, GetCurrentTimestamp());
   pg::spi_execute_as_guard(update);
 }
 

@@ -170,28 +170,36 @@ void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Questio
   run->judgement = core::judge(run->evidence, run->limits, question);
 }
 
-int fence_holder(int64 token) {
-  const LOCKTAG tag = fence_tag(token);
-  if (pg::lock_held_by_me_compat(tag, ShareLock)) return MyProcPid;
+namespace {
+
+/// Who keeps a run of another session from being closed.
+struct FenceHolder {
+  int pid = 0;
+  TransactionId prepared = InvalidTransactionId;  ///< where it is no process
+};
+
+FenceHolder other_fence_holder(const LOCKTAG &tag) {
   int count = 0;
   const VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
   for (int i = 0; i < count; ++i) {
-    if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) return process->pid;
-    if (pg::is_prepared(holders[i])) return -1;
+    if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) return {process->pid};
+    bool more;
+    const TransactionId prepared = TwoPhaseGetXidByVirtualXID(holders[i], &more);
+    if (TransactionIdIsValid(prepared)) return {0, prepared};
   }
-  return 0;
+  return {};
 }
 
-TransactionId prepared_fence_holder(int64 token) {
+}  // namespace
+
+int fence_holder(int64 token) {
   const LOCKTAG tag = fence_tag(token);
-  int count = 0;
-  const VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
-  bool more;
-  for (int i = 0; i < count; ++i)
-    if (pg::process_of_compat(holders[i]) == nullptr && pg::is_prepared(holders[i]))
-      return TwoPhaseGetXidByVirtualXID(holders[i], &more);
-  return InvalidTransactionId;
+  if (pg::lock_held_by_me_compat(tag, ShareLock)) return MyProcPid;
+  const FenceHolder holder = other_fence_holder(tag);
+  return TransactionIdIsValid(holder.prepared) ? -1 : holder.pid;
 }
+
+TransactionId prepared_fence_holder(int64 token) { return other_fence_holder(fence_tag(token)).prepared; }
 
 bool lock_out_fence(int64 token) {
   const LOCKTAG tag = fence_tag(token);

@@ -5,7 +5,6 @@
 #include "errors.h"
 #include "load.h"
 #include "pg/boundary.h"
-#include "pg/identity.h"
 
 namespace esg {
 namespace {
@@ -24,16 +23,14 @@ void warn_once(const Guarded &g) {
 }
 
 /// The schema was renamed, or its settings table is gone: nobody can tell what the table's settings are. Warns once.
-bool settings_are_missing() {
+void note_missing(bool missing) {
   static bool warned = false;
-  const bool missing = !pg::has_extension_table("settings");
   if (missing && !warned)
     ereport(WARNING, errcode(ERRCODE_UNDEFINED_TABLE),
             errmsg("tables are written unguarded: table sync_guard.settings is missing"),
             errdetail("The extension and all that it asks for are in the schema \"sync_guard\"."),
             errhint("Where the schema was renamed, give it its name back: ALTER SCHEMA ... RENAME TO sync_guard;"));
   warned = missing;
-  return missing;
 }
 
 }  // namespace
@@ -55,8 +52,10 @@ TriggerData *checked_trigger(FunctionCallInfo fcinfo, bool before) {
 }
 
 const Guarded *settings_for(const TriggerData *trigger) {
-  if (!guard_enabled() || settings_are_missing()) return nullptr;
-  const Guarded *g = guarded(RelationGetRelid(trigger->tg_relation));
+  if (!guard_enabled()) return nullptr;
+  bool missing = false;
+  const Guarded *g = guarded(RelationGetRelid(trigger->tg_relation), &missing);
+  note_missing(missing);
   if (g == nullptr) return nullptr;
   if (g->broken != nullptr) {
     warn_once(*g);

@@ -184,11 +184,15 @@ void not_guarded(Oid relid, bool wanted) {
   pg_unreachable();
 }
 
-Guarded *guarded(Oid relid) {
+Guarded *guarded(Oid relid, bool *missing) {
   // A transaction that holds all its locks already would hear nothing of what others have committed meanwhile.
   AcceptInvalidationMessages();
   Entry *entry = entry_of(relid);
   if (entry->valid) return entry->guarded;
+  if (missing != nullptr && !pg::has_extension_table("settings")) {
+    *missing = true;
+    return nullptr;
+  }
   retire(entry);
   const MemoryContext context =
       AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard table", ALLOCSET_SMALL_SIZES);

@@ -2,6 +2,8 @@
 
 #include "core/habits.h"
 
+#include <algorithm>
+
 namespace esg::core {
 namespace {
 
@@ -113,6 +115,10 @@ Words failed_statuses() noexcept { return words(kFailed); }
 bool same_word(std::string_view name, std::string_view word) noexcept {
   const std::size_t used = spell(name, word);
   return used != std::string_view::npos && skip_separators(name, used) == name.size();
+}
+
+bool is_word_of(std::string_view name, Words words) noexcept {
+  return std::any_of(words.begin(), words.end(), [name](std::string_view word) { return same_word(name, word); });
 }
 
 bool ends_in_word(std::string_view name, std::string_view word) noexcept {

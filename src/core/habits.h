@@ -45,6 +45,9 @@ struct Words {
 /// The same word: equal without regard to ASCII case and to '_', '-' and blanks.
 [[nodiscard]] bool same_word(std::string_view name, std::string_view word) noexcept;
 
+/// `name` is the same word as one of these.
+[[nodiscard]] bool is_word_of(std::string_view name, Words words) noexcept;
+
 /// `name` is made of other words and, last, this one: sync_started_at and syncStartedAt end in started_at,
 /// restarted_at does not.
 [[nodiscard]] bool ends_in_word(std::string_view name, std::string_view word) noexcept;

@@ -2,7 +2,6 @@
 
 #include "core/statuses.h"
 
-#include <algorithm>
 #include <iterator>
 
 #include "core/habits.h"
@@ -85,10 +84,8 @@ bool tells_end(std::string_view status) noexcept {
 }
 
 bool looks_like_end(std::string_view status) noexcept {
-  const auto same = [status](std::string_view word) { return same_word(status, word); };
-  return std::any_of(std::begin(kSuccessWords), std::end(kSuccessWords), same) ||
-         std::any_of(std::begin(kFailureWords), std::end(kFailureWords), same) ||
-         std::any_of(failed_statuses().begin(), failed_statuses().end(), same);
+  return is_word_of(status, {kSuccessWords, std::size(kSuccessWords)}) ||
+         is_word_of(status, {kFailureWords, std::size(kFailureWords)}) || is_word_of(status, failed_statuses());
 }
 
 bool tells_success(std::string_view status, std::string_view failed_status) noexcept {
