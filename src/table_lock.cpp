@@ -43,44 +43,15 @@ void try_once(Oid table, LOCKMODE mode) {
   AtEOXact_GUC(false, level);
 }
 
-/// What a session in the way is doing, as far as the caller may see it.
-void append_session(StringInfo text, int pid) {
-  pg::Statement statement(
-      "SELECT usename::pg_catalog.text, state, query_start::pg_catalog.text, xact_start::pg_catalog.text, backend_type"
-      " FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) $1");
-  statement.add(INT4OID, Int32GetDatum(pid));
-  const MemoryContext context = CurrentMemoryContext;
-  pgstat_clear_snapshot();
-  pg::spi_begin();
-  appendStringInfo(text, "process %d", pid);
-  if (pg::spi_run(statement, pg::Access::kRead) > 0) {
-    const char *user = pg::spi_text(0, 1, context);
-    const char *state = pg::spi_text(0, 2, context);
-    const char *query_start = pg::spi_text(0, 3, context);
-    const char *xact_start = pg::spi_text(0, 4, context);
-    const char *type = pg::spi_text(0, 5, context);
-    if (user != nullptr) appendStringInfo(text, ", user \"%s\"", user);
-    else if (type != nullptr) appendStringInfo(text, ", %s", type);
-    if (state != nullptr) appendStringInfo(text, ", %s", state);
-    if (query_start != nullptr) appendStringInfo(text, ", last query began at %s", query_start);
-    if (xact_start != nullptr) appendStringInfo(text, ", transaction began at %s", xact_start);
-  }
-  pg::spi_end();
-}
+/// Transactions that hold a lock in the way, each once: sessions, and prepared transactions, which have no process.
+struct Blockers {
+  List *pids = NIL;
+  List *held_by_pids = NIL;  ///< for each, the table or the partition that it holds
+  List *prepared = NIL;      ///< transaction ids
+  List *held_by_prepared = NIL;
 
-/// A transaction without a process: prepared and not finished, unless it has ended just now.
-void append_prepared(StringInfo text, const VirtualTransactionId &vxid) {
-  bool more;
-  const TransactionId xid = VirtualTransactionIdIsValid(vxid) ? TwoPhaseGetXidByVirtualXID(vxid, &more)
-                                                              : static_cast<TransactionId>(vxid.localTransactionId);
-  pg::Statement statement("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE transaction OPERATOR(pg_catalog.=) $1");
-  statement.add(XIDOID, TransactionIdGetDatum(xid));
-  pg::spi_begin();
-  const char *name = pg::spi_run(statement, pg::Access::kRead) > 0 ? pg::spi_text(0, 1, CurrentMemoryContext) : nullptr;
-  if (name != nullptr) appendStringInfo(text, "prepared transaction \"%s\"", name);
-  else appendStringInfoString(text, "a transaction that has just ended");
-  pg::spi_end();
-}
+  [[nodiscard]] int count() const { return list_length(pids) + list_length(prepared); }
+};
 
 /// Whether the transaction is among those seen, as it is from now on: one may be in the way on many partitions.
 bool seen_before(List **seen, const VirtualTransactionId *vxid) {
@@ -91,13 +62,15 @@ bool seen_before(List **seen, const VirtualTransactionId *vxid) {
   return false;
 }
 
-/// Transactions that hold a lock in the way of `mode` now, each once, for people; null where there is none. `pids` gets the
-/// processes, as a list of SQL arguments.
-char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
-  StringInfoData text;
-  initStringInfo(&text);
-  int named = 0;
-  int more = 0;
+/// The transaction of one who has no process; invalid where it has ended just now.
+TransactionId prepared_transaction(const VirtualTransactionId &vxid) {
+  bool more;
+  return VirtualTransactionIdIsValid(vxid) ? TwoPhaseGetXidByVirtualXID(vxid, &more)
+                                           : static_cast<TransactionId>(vxid.localTransactionId);
+}
+
+Blockers find_blockers(Oid table, LOCKMODE mode) {
+  Blockers blockers;
   List *seen = NIL;
   ListCell *cell;
   foreach (cell, find_all_inheritors(table, NoLock, nullptr)) {
@@ -107,23 +80,99 @@ char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
     const VirtualTransactionId *conflicts = GetLockConflicts(&tag, mode, &count);
     for (int i = 0; i < count; ++i) {
       if (seen_before(&seen, &conflicts[i])) continue;
-      if (named == kMaxBlockers) {
-        ++more;
-        continue;
+      if (const PGPROC *process = pg::process_of_compat(conflicts[i]); process != nullptr) {
+        blockers.pids = lappend_oid(blockers.pids, static_cast<Oid>(process->pid));
+        blockers.held_by_pids = lappend_oid(blockers.held_by_pids, lfirst_oid(cell));
+      } else if (const TransactionId xid = prepared_transaction(conflicts[i]); TransactionIdIsValid(xid)) {
+        blockers.prepared = lappend_oid(blockers.prepared, xid);
+        blockers.held_by_prepared = lappend_oid(blockers.held_by_prepared, lfirst_oid(cell));
       }
-      ++named;
-      if (text.len > 0) appendStringInfoString(&text, "; ");
-      const PGPROC *process = pg::process_of_compat(conflicts[i]);
-      if (process == nullptr) {
-        append_prepared(&text, conflicts[i]);
-      } else {
-        append_session(&text, process->pid);
-        appendStringInfo(pids, "%s%d", pids->len > 0 ? ", " : "", process->pid);
-      }
-      if (lfirst_oid(cell) != table) appendStringInfo(&text, " (on partition %s)", qualified_name(lfirst_oid(cell)));
     }
   }
-  if (more > 0) appendStringInfo(&text, "; and %d more", more);
+  return blockers;
+}
+
+/// The rows of `sql` for those of `numbers`, an array of `type` as $1, at most `limit` of them, between spi_begin and spi_end.
+uint64 look_up(const char *sql, const List *numbers, Oid type, Oid array_type, int limit) {
+  auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * Max(list_length(numbers), 1)));
+  int count = 0;
+  ListCell *cell;
+  foreach (cell, numbers) values[count++] = ObjectIdGetDatum(lfirst_oid(cell));
+  pg::Statement statement(sql);
+  statement.add(array_type, PointerGetDatum(construct_array(values, count, type, sizeof(Oid), true, TYPALIGN_INT)))
+      .add(INT4OID, Int32GetDatum(limit));
+  return pg::spi_run(statement, pg::Access::kRead);
+}
+
+/// Which relation the one with this number holds, where that is a partition of the table.
+void append_partition(StringInfo text, Oid number, const List *numbers, const List *relations, Oid table) {
+  for (int i = 0; i < list_length(numbers); ++i)
+    if (list_nth_oid(numbers, i) == number && list_nth_oid(relations, i) != table)
+      appendStringInfo(text, " (on partition %s)", qualified_name(list_nth_oid(relations, i)));
+}
+
+/// Prepared transactions in the way, the oldest first, as many as may be named. Returns how many were.
+int append_prepared(StringInfo text, const Blockers &blockers, Oid table) {
+  const MemoryContext context = CurrentMemoryContext;
+  pg::spi_begin();
+  const auto named = static_cast<int>(look_up(
+      "SELECT gid, transaction FROM pg_catalog.pg_prepared_xacts WHERE transaction OPERATOR(pg_catalog.=) ANY ($1)"
+      " ORDER BY prepared, gid LIMIT $2",
+      blockers.prepared, XIDOID, XIDARRAYOID, kMaxBlockers));
+  for (int row = 0; row < named; ++row) {
+    bool is_null;
+    if (text->len > 0) appendStringInfoString(text, "; ");
+    appendStringInfo(text, "prepared transaction \"%s\"", pg::spi_text(row, 1, context));
+    append_partition(text, DatumGetTransactionId(pg::spi_datum(row, 2, &is_null)), blockers.prepared,
+                     blockers.held_by_prepared, table);
+  }
+  pg::spi_end();
+  return named;
+}
+
+/// Sessions in the way and what they do, the longest transaction first, as far as the caller may see it; `pids` gets their
+/// processes, as a list of SQL arguments. Returns how many were named.
+int append_sessions(StringInfo text, StringInfo pids, const Blockers &blockers, Oid table, int limit) {
+  const MemoryContext context = CurrentMemoryContext;
+  pgstat_clear_snapshot();
+  pg::spi_begin();
+  const auto named = static_cast<int>(look_up(
+      "SELECT usename::pg_catalog.text, state, query_start::pg_catalog.text, xact_start::pg_catalog.text, "
+      "backend_type, pid"
+      " FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) ANY ($1) ORDER BY xact_start, pid LIMIT $2",
+      blockers.pids, INT4OID, INT4ARRAYOID, limit));
+  for (int row = 0; row < named; ++row) {
+    bool is_null;
+    const int pid = DatumGetInt32(pg::spi_datum(row, 6, &is_null));
+    const char *user = pg::spi_text(row, 1, context);
+    const char *state = pg::spi_text(row, 2, context);
+    const char *query_start = pg::spi_text(row, 3, context);
+    const char *xact_start = pg::spi_text(row, 4, context);
+    const char *type = pg::spi_text(row, 5, context);
+    if (text->len > 0) appendStringInfoString(text, "; ");
+    appendStringInfo(text, "process %d", pid);
+    if (user != nullptr) appendStringInfo(text, ", user \"%s\"", user);
+    else if (type != nullptr) appendStringInfo(text, ", %s", type);
+    if (state != nullptr) appendStringInfo(text, ", %s", state);
+    if (query_start != nullptr) appendStringInfo(text, ", last query began at %s", query_start);
+    if (xact_start != nullptr) appendStringInfo(text, ", transaction began at %s", xact_start);
+    append_partition(text, static_cast<Oid>(pid), blockers.pids, blockers.held_by_pids, table);
+    appendStringInfo(pids, "%s%d", pids->len > 0 ? ", " : "", pid);
+  }
+  pg::spi_end();
+  return named;
+}
+
+/// What holds a lock in the way of `mode` now, for people; null where there is nothing. Prepared transactions come first, since
+/// they do not end by themselves. `pids` gets the processes that are named.
+char *describe_blockers(Oid table, LOCKMODE mode, StringInfo pids) {
+  const Blockers blockers = find_blockers(table, mode);
+  StringInfoData text;
+  initStringInfo(&text);
+  int named = append_prepared(&text, blockers, table);
+  if (named < kMaxBlockers) named += append_sessions(&text, pids, blockers, table, kMaxBlockers - named);
+  if (named == kMaxBlockers && blockers.count() > named)
+    appendStringInfo(&text, "; and %d more", blockers.count() - named);
   return named > 0 ? text.data : nullptr;
 }
 

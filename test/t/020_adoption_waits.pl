@@ -36,6 +36,16 @@ sub open_session
 	return \%session;
 }
 
+# One more statement in it.
+sub go_on
+{
+	my ($session, $statement) = @_;
+	$session->{out} = '';
+	$session->{in} .= "$statement;\n\\echo done\n";
+	$session->{run}->pump until $session->{out} =~ /done/;
+	return;
+}
+
 sub close_session
 {
 	my ($session, $statement) = @_;
@@ -121,6 +131,17 @@ like($error, qr/SY008: .*process $writer->{pid}, .* \(on partition public\.parts
 like($error, qr/pid being $writer->{pid}, $other->{pid}; /, 'who holds many of them is named once');
 close_session($other, 'COMMIT;');
 close_session($writer, 'COMMIT;');
+
+# Where many are in the way, the longest transactions are named first, in whatever order they took the lock.
+make_run_table($node, 'crowded');
+my @crowd = map { open_session("crowd$_", 'SELECT 1;') } 1 .. 7;
+my @began = @crowd[ 3, 0, 6, 1, 5, 2, 4 ];
+go_on($_, 'BEGIN') foreach @began;
+go_on($_, 'LOCK TABLE crowded IN ROW EXCLUSIVE MODE') foreach reverse @crowd;
+($error) = outcome(q{SELECT sync_guard.guard_table('crowded', lock_timeout => '0')});
+my $oldest = join('; ', map { "process $_->{pid}, [^;]*" } @began[ 0 .. 4 ]);
+like($error, qr/DETAIL:  In the way of ShareRowExclusiveLock: $oldest; and 2 more\./, 'the longest transactions are named first');
+close_session($_, 'COMMIT;') foreach @crowd;
 
 # Two adoptions of one table at once: the second waits for the first in its own time, and is told when it was too late.
 make_run_table($node, 'twice');
