@@ -92,7 +92,7 @@ void read_mass_death(const AlertRules &rules, Readings *readings) {
   Reading &reading = readings->append(AlertRule::kMassDeath, nullptr, {});
   reading.value.figure = runs.mass_death_count;
   reading.detail = psprintf(
-      "%d heartbeat leases, more than half of this database's, lapsed together %s ago: their "
+      "%d heartbeat leases, more than half of this database's, fell silent together %s ago: their "
       "verdict is held back for one further ttl",
       runs.mass_death_count, span_words(ago));
   reading.hint = "It is rather the network, a pool or a clock than so many workers: look at those.";

@@ -26,7 +26,7 @@ void check_runs_in_memory(const RunTableState &runs, int64 now, const Report &re
   if (is_news(runs.mass_death_at, now) && runs.mass_death_database == MyDatabaseId)
     report.line(
         kWarning, InvalidOid, "mass_death",
-        psprintf("%d heartbeat leases, more than half of this database's, lapsed together: their verdict is held "
+        psprintf("%d heartbeat leases, more than half of this database's, fell silent together: their verdict is held "
                  "back for one further ttl",
                  runs.mass_death_count),
         "It is rather the network, a pool or a clock than so many workers: look at those.");

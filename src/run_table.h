@@ -228,8 +228,9 @@ struct TrackedRuns {
 };
 
 /// Copies of this database's entries of a table (InvalidOid: of all), in the current memory context, without those whose
-/// insert was rolled back or whose end is committed. Also weighs mass death: more than ten and more than half of this
-/// database's heartbeat leases silent for longer than their ttl are marked as held, and the episode is noted.
+/// insert was rolled back or whose end is committed. Also weighs mass death: where more than ten and more than half of this
+/// database's heartbeat leases are silent, each for more than half its ttl, those that lapse are marked as held, and the
+/// episode is noted.
 TrackedRuns tracked_runs(Oid table);
 
 /// The same of one run, in the current memory context: none or one. Weighs nothing.
@@ -280,7 +281,7 @@ struct RunTableState {
   int bytes_per_entry;
   int64 refused;         ///< runs that found no room in this life of the server
   int64 last_refused;    ///< monotonic; 0: never
-  int mass_death_count;  ///< leases held in the last episode
+  int mass_death_count;  ///< leases that were silent in the last episode
   int64 mass_death_at;   ///< monotonic, of the last time more were counted; 0: never
   Oid mass_death_database;
 };

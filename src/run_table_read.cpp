@@ -46,13 +46,16 @@ int by_hash(const void *a, const void *b) {
   return left == right ? 0 : left < right ? -1 : 1;
 }
 
-/// More than these lapsing together are a mass death, where they are also more than half.
+/// More than these falling silent together are a mass death, where they are also more than half.
 constexpr int kFewEnough = 10;
 
-/// Marks the lapsed leases of this database as held where they are too many to have died each by itself.
+/// Marks the lapsed leases of this database as held where too many are silent to have died each by itself. Silent is who has not
+/// beaten for half a ttl: when a network goes away, leases lapse one after another, as they last beat, and by the time that the first
+/// lapses all others that beat twice a ttl or more have been silent for that long. Who counted the lapsed alone would see few of
+/// them at a time, where a sweep between two has closed the first (tried).
 void weigh_mass_death() {
   int leases = 0;
-  int lapsed = 0;
+  int silent = 0;
   int fresh = 0;
   const int64 now = monotonic_now();
   each_entry(LW_SHARED, [&](const Entry *entry) {
@@ -61,19 +64,18 @@ void weigh_mass_death() {
     // Another run has the place of one that was passed over: its death was no part of this.
     if (FullTransactionIdIsValid(run.closer) || run.is_passed_over()) return true;
     ++leases;
-    if (!has_lapsed(run, now)) return true;
-    ++lapsed;
-    if (!run.held) ++fresh;
+    if (now - run.last_sign > run.ttl / 2) ++silent;
+    if (has_lapsed(run, now) && !run.held) ++fresh;
     return true;
   });
-  if (lapsed <= kFewEnough || lapsed * 2 <= leases || fresh == 0) return;
+  if (silent <= kFewEnough || silent * 2 <= leases || fresh == 0) return;
   each_entry(LW_EXCLUSIVE, [now](Entry *entry) {
     Tracked *run = &entry->run;
     if (run->id.database == MyDatabaseId && !run->is_passed_over() && has_lapsed(*run, now)) run->held = true;
     return true;
   });
   SpinLockAcquire(&table->lock);
-  table->mass_death_count = lapsed;
+  table->mass_death_count = silent;
   table->mass_death_at = now;
   table->mass_death_database = MyDatabaseId;
   SpinLockRelease(&table->lock);

@@ -43,7 +43,7 @@ BEGIN
             ('bytes_per_run', 'the same, for each run there is room for'),
             ('workers_requested', 'how often dead sessions asked for a worker, since the server started'),
             ('workers_started', 'how many workers that took'),
-            ('mass_death_runs', 'leases that lapsed together when that last happened; NULL: never'),
+            ('mass_death_runs', 'leases that fell silent together when that last happened; NULL: never'),
             ('mass_death_at', 'when that was'),
             ('succeeded', 'ended well'),
             ('last_started', 'when the last run started'),

@@ -36,7 +36,7 @@ constexpr AlertRuleInfo kRules[kAlertRuleCount] = {
      "share of emag_sync_guard.max_tracked_runs that is in use"},
     {AlertRule::kMassDeath, "mass_death", "critical", AlertUnit::kRuns, false, false,
      {true, 0, 0, kHour, 0},
-     "heartbeat leases that lapsed together within time_window and whose verdict was held back"},
+     "heartbeat leases that fell silent together within time_window and whose verdict was held back"},
 };
 // clang-format on
 

@@ -39,7 +39,7 @@ struct Lease {
   std::optional<Micros> ttl;   ///< absent only for a session-bound lease
   bool session_ended = false;  ///< its backend ended by client EOF, FATAL or termination in this life of the server
   bool worker_reannounced = false;  ///< another incarnation of its worker has announced itself since
-  bool held_as_mass_death = false;  ///< too many leases lapsed together: heartbeat_lost is held back
+  bool held_as_mass_death = false;  ///< too many leases fell silent together: heartbeat_lost is held back
 };
 
 /// What is known about a run at this instant. Absent values are unknown, and what is unknown never kills.

@@ -8,7 +8,7 @@ from plan import ACCOUNTS, KINDS, TABLES, short
 
 RELATIONS = [table[0] for table in TABLES.values()]
 
-# Beside each answer: when many leases lapsed together last, which holds their verdicts back. A crash forgets it.
+# Beside each answer: when many leases fell silent together last, which holds their verdicts back. A crash forgets it.
 HELD = "(SELECT EXTRACT(epoch FROM mass_death_at)::float8 FROM sync_guard.guard_memory)"
 
 

@@ -1,4 +1,4 @@
-# Many heartbeat leases lapse together: it is rather the network than so many workers, so the verdict is held one further ttl
+# Many heartbeat leases fall silent together: it is rather the network than so many workers, so the verdict is held one further ttl
 # and an alert raised; those who come back meanwhile go on, the others are reaped then. Ten that lapse, or a minority, are not
 # many. And a worker that beats without getting on is stalled.
 use strict;
@@ -115,10 +115,10 @@ for (6, 18, 54)
 }
 my $limit = sprintf('%02d:%02d:%02d', 2 * $ttl / 3600, 2 * $ttl / 60 % 60, 2 * $ttl % 60);
 is($in_time, 't', 'before twice the ttl');
-is("$held|$dead", '14|0', 'fourteen of nineteen have lapsed together, and none of them counts as dead');
+is("$held|$dead", '14|0', 'fourteen of nineteen are silent together, and none of them counts as dead');
 is($reaped, '0', 'none is reaped');
 is($running, 't', 'all count as running');
-like(sql($alert), qr/^warning\|14 heartbeat leases, more than half of this database's, lapsed together/, 'guard_health raises the alarm');
+like(sql($alert), qr/^warning\|14 heartbeat leases, more than half of this database's, fell silent together/, 'guard_health raises the alarm');
 is(sql('SELECT mass_death_runs, mass_death_at < clock_timestamp() FROM sync_guard.guard_memory'), '14|t', 'and guard_memory has the figures');
 is_deeply($fleet->counts("do $back SELECT sync_guard.heartbeat({token})"), { t => 2 }, 'two come back');
 $fleet->ask("keep $back 0.1 SELECT sync_guard.heartbeat({token})");
@@ -133,6 +133,22 @@ like(sql($alert), qr/^warning\|14 heartbeat leases/, 'the alarm stands for a whi
 is_deeply($fleet->counts("do $gone SELECT sync_guard.heartbeat({token})"), { f => 12 }, 'those who come now are told');
 finish($_) for $back, 'well';
 $fleet->ask('close many');
+
+# ---- one after another -------------------------------------------------------------------------------------------------------------
+# So it is when the network goes away: they lapse as they last beat, here by their ttl, and a sweep comes between any two. At no
+# instant have many of those lapsed that are still open.
+for my $n (1 .. 15)
+{
+	$fleet->ask("open row$n 1");
+	$fleet->counts(sprintf(q{do row%d SELECT token FROM sync_guard.start_sync('runs', '{"sync_type": "{name}"}', ttl => '%.1f seconds')}, $n, 8 + 0.2 * $n));
+}
+sql('CREATE TABLE sweeps (reaped int)');
+poll_until($node, q{WITH sweep AS (INSERT INTO sweeps SELECT sync_guard.reap_stale_syncs() RETURNING reaped)
+	SELECT (SELECT reaped > 0 FROM sweep) OR count(*) FILTER (WHERE held) = 15 FROM sync_guard.tracked_runs}, 'fifteen lapse, one after another');
+is(sql('SELECT sum(reaped) FROM sweeps'), '0', 'none is reaped by the sweeps meanwhile');
+cmp_ok(sql('SELECT count(*) FROM sweeps'), '>', 15, 'of which there were many');
+is_deeply($fleet->counts("do row$_ SELECT sync_guard.heartbeat({token})"), { t => 1 }, "row$_ goes on") foreach 1 .. 15;
+finish("row$_") foreach 1 .. 15;
 
 # ---- stalled -----------------------------------------------------------------------------------------------------------------------
 sql(q{SELECT sync_guard.guard_table('runs', max_stall => '5 seconds')});

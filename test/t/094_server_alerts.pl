@@ -99,7 +99,7 @@ sql('DELETE FROM runs');
 
 # ---- mass_death ----------------------------------------------------------------------------------------------------------------------
 sql(q{SELECT count(sync_guard.start_sync('runs', '{"sync_type": "orders"}', ttl => '1 second')) FROM generate_series(1, 12)});
-poll_until($node, q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE rule = 'mass_death')}, 'twelve leases lapse together');
+poll_until($node, q{SELECT EXISTS (SELECT FROM sync_guard.alerts WHERE rule = 'mass_death')}, 'twelve leases fall silent together');
 sweep() for 1 .. 2;
 is(sql(q{SELECT severity || ' ' || figure || ' ' || recorded FROM sync_guard.alerts WHERE rule = 'mass_death'}), 'critical 12 true', 'which is told with their number');
 is(recorded('mass_death'), '1 0', 'once');
