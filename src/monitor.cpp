@@ -7,6 +7,7 @@
 #include "pg/rows.h"
 #include "pg/spi.h"
 #include "runs.h"
+#include "summary.h"
 #include "worker.h"
 
 /// live_runs(): every run in a live status that the caller may see, with its verdict; tables in the order of their
@@ -87,7 +88,7 @@ struct RecentRun {
 };
 
 /// The last runs by their start. An infinite time says nothing of when a run was and would always come first.
-char *recent_query(const Guarded &g, int limit) {
+char *recent_query(const Guarded &g, int limit, Json json) {
   StringInfoData sql;
   initStringInfo(&sql);
   appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, %s, %s, %s::pg_catalog.text, ",
@@ -96,16 +97,17 @@ char *recent_query(const Guarded &g, int limit) {
   if (g.summary_count == 0) appendStringInfoString(&sql, "NULL");
   else appendStringInfoString(&sql, "(SELECT pg_catalog.to_jsonb(s.*) FROM (SELECT ");
   for (int i = 0; i < g.summary_count; ++i)
-    appendStringInfo(&sql, "%s%s", i == 0 ? "" : ", ", column_ref(g.summary[i]));
+    appendStringInfo(&sql, "%s%s AS %s", i == 0 ? "" : ", ",
+                     summary_value(g.summary[i], column_ref(g.summary[i]), json), quote_identifier(g.summary[i].name));
   if (g.summary_count > 0) appendStringInfoString(&sql, ") AS s)::pg_catalog.text");
   appendStringInfo(&sql, " FROM %s%s LIMIT %d", from_item(g), newest_first_sql(g, nullptr), limit);
   return sql.data;
 }
 
-int read_recent(const Guarded &g, int limit, RecentRun **out) {
+int read_recent(const Guarded &g, int limit, Json json, RecentRun **out) {
   const MemoryContext context = CurrentMemoryContext;
   pg::spi_begin();
-  const auto count = static_cast<int>(pg::spi_run(pg::Statement(recent_query(g, limit)), pg::Access::kRead));
+  const auto count = static_cast<int>(pg::spi_run(pg::Statement(recent_query(g, limit, json)), pg::Access::kRead));
   auto *runs = static_cast<RecentRun *>(MemoryContextAllocZero(context, sizeof(RecentRun) * Max(count, 1)));
   for (int i = 0; i < count; ++i) {
     RecentRun &run = runs[i];
@@ -223,7 +225,8 @@ static Datum recent_runs(FunctionCallInfo fcinfo) {
   each_readable_table([&rows, &question, limit](const Guarded &g) {
     rows.drop_unfinished();
     RecentRun *runs;
-    const int count = read_recent(g, limit, &runs);
+    int count = 0;
+    read_summaries(g, [&](Json json) { count = read_recent(g, limit, json, &runs); });
     judge_recent(g, runs, count, question);
     mark_reaped(g, runs, count);
     for (int i = 0; i < count; ++i)

@@ -48,7 +48,7 @@ BEGIN
 END $$;
 INSERT INTO app.long (sync_type, status, started_at, completed_at)
 SELECT scope, 'completed', app.ago(n * interval '1 hour'), app.ago(n * interval '1 hour' - minutes * interval '1 minute')
-FROM (VALUES ('short', 40), (app.long(), 10)) AS s (scope, minutes), generate_series(1, 20) AS n;
+FROM (VALUES ('short', 45), (app.long(), 10)) AS s (scope, minutes), generate_series(1, 20) AS n;
 SELECT left(scope ->> 'sync_type', 5) AS scope, limit_name, suggested IS NOT NULL AS suggested, left(statement, 27) AS statement
 FROM sync_guard.suggested_limits WHERE scope <> '{}' ORDER BY 1, 2;
 SELECT applied_scope, limit_name FROM sync_guard.apply_suggested_limits('app.long', limits => '{max_age}');

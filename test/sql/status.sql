@@ -117,4 +117,18 @@ SELECT sync_guard.sync_is_running('a ''b'' \ "c"', '"Odd ""Table"'), sync_guard.
 SELECT sync_guard.reap_stale_syncs(relation => '"Odd ""Table"');
 SELECT s #- '{current_sync,Started At}' #- '{recent_syncs,0,Started At}' #- '{recent_syncs,1,Started At}' FROM sync_guard.sync_status(relation => '"Odd ""Table"') AS s;
 
+-- A json column of the summary takes values that no jsonb holds: such a one is shown as text, and hides no run.
+CREATE TABLE worded (id integer PRIMARY KEY, status text DEFAULT 'running', started_at timestamptz DEFAULT now(), detail json);
+SELECT sync_guard.guard_table('worded', summary_columns => '{id,status,detail}');
+INSERT INTO worded VALUES (1, 'running', now() - interval '5 minutes', '{"a": 1e5}'), (2, 'completed', now() - interval '6 minutes', '["\ud83d\ude00", 12]'), (3, 'completed', now() - interval '7 minutes', NULL),
+    (4, 'completed', now() - interval '8 minutes', '{"b": [true, "e 5"]}');
+SELECT sync_guard.sync_status(relation => 'worded') #>> '{current_sync,detail,a}' AS current, jsonb_path_query_array(sync_guard.sync_status(relation => 'worded'), '$.recent_syncs[*].detail') AS recent;
+INSERT INTO worded VALUES (5, 'completed', now() - interval '1 minute', '{"bad": "\u0000"}'), (6, 'completed', now() - interval '2 minutes', '1e400000'), (7, 'completed', now() - interval '3 minutes', '"\ud800"');
+SELECT jsonb_path_query_array(sync_guard.sync_status(relation => 'worded'), '$.recent_syncs[*].detail') AS recent;
+SELECT run_key, summary -> 'detail' AS detail FROM sync_guard.recent_syncs WHERE relation = 'worded'::regclass;
+UPDATE worded SET detail = '"\u0000"' WHERE id = 1;
+SET standard_conforming_strings = off;
+SELECT sync_guard.sync_status(relation => 'worded', recent => 1) - 'recent_syncs' #- '{current_sync,started_at}' AS status;
+RESET standard_conforming_strings;
+
 DROP SCHEMA status CASCADE;

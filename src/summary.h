@@ -1,0 +1,25 @@
+// The summary columns of a table as JSON, for the status and the views. A jsonb does not hold all that a json holds: not \u0000,
+// not half a surrogate pair, not every number. One such value is to hide no run.
+#pragma once
+
+#include "pg/boundary.h"
+#include "settings.h"
+
+namespace esg {
+
+/// How values of type json become part of a jsonb; kAsTextInDoubt: those that it may not hold as a string of their text.
+enum class Json { kAsItIs, kAsTextInDoubt };
+
+/// SQL for a column's value as an element of a jsonb, `value` being SQL for the value.
+const char *summary_value(const Column &column, const char *value, Json json);
+
+bool has_json_in_summary(const Guarded &g);
+
+/// Calls `read(Json)`; once more, with values in doubt as text, where it failed and a value of type json may be why.
+template <typename Read>
+void read_summaries(const Guarded &g, const Read &read) {
+  if (!has_json_in_summary(g)) read(Json::kAsItIs);
+  else if (pg::try_in_subtransaction([&read] { read(Json::kAsItIs); }) != nullptr) read(Json::kAsTextInDoubt);
+}
+
+}  // namespace esg
