@@ -51,7 +51,9 @@ ok($node->poll_query_until('postgres', sprintf($closed, 2, 'worker')), 'the work
 
 # A run that nobody looks after: pg_cron comes round within a minute.
 sql(q{INSERT INTO app.runs (sync_type, state, started_at) VALUES ('orders', 'running', '2020-01-01')});
-ok($node->poll_query_until('postgres', sprintf($closed, 1, 'pg_cron')), 'pg_cron closes another');
+ok($node->poll_query_until('postgres', sprintf($closed, 1, 'pg_cron')), 'pg_cron closes another')
+  or diag(sql(q{SELECT pg_catalog.to_jsonb(d) FROM cron.job_run_details AS d;
+		SELECT pg_catalog.concat_ws(' ', pid, backend_type, state, wait_event, query) FROM pg_catalog.pg_stat_activity}), slurp_file($node->logfile));
 is(sql(q{SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', last_status), ',') FROM sync_guard.reaping_schedule}), 'succeeded', 'and its job went well');
 my $written = slurp_file($node->logfile, $log);
 unlike($written, qr/trapped/, 'nothing of what stands first on the path was called');
