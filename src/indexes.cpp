@@ -61,12 +61,30 @@ bool has_index(const Relation table, const Fits &fits) {
   return found;
 }
 
+/// Which relations the planner would read to find live runs of a partitioned table: none that its bounds rule out.
+List *read_for_live_runs(const Guarded &g) {
+  const MemoryContext context = CurrentMemoryContext;
+  List *read = NIL;
+  pg::spi_begin();
+  const char *sql = psprintf("SELECT 1 FROM %s WHERE %s", from_item(g), status_condition(g, g.live, g.live_count));
+  const SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
+  if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+  CachedPlan *planned = SPI_plan_get_cached_plan(plan);
+  const MemoryContext inner = MemoryContextSwitchTo(context);
+  ListCell *cell;
+  foreach (cell, linitial_node(PlannedStmt, planned->stmt_list)->rtable)
+    read = lappend_oid(read, static_cast<const RangeTblEntry *>(lfirst(cell))->relid);
+  MemoryContextSwitchTo(inner);
+  ReleaseCachedPlan(planned, nullptr);  // of a plan that is not kept
+  pg::spi_end();
+  return read;
+}
+
 bool status_is_indexed(const Guarded &g, const Relation leaf) {
   const AttrNumber status = get_attnum(RelationGetRelid(leaf), g.status.name);
   List *clauses = live_clauses(g, RelationGetRelid(leaf));
   List *bounds = RelationGetPartitionQual(leaf);
-  if (bounds != NIL && (predicate_refuted_by(clauses, bounds, false) || predicate_implied_by(clauses, bounds, false)))
-    return true;
+  if (bounds != NIL && predicate_implied_by(clauses, bounds, false)) return true;
   return has_index(leaf, [leaf, status, clauses](const Relation index) {
     List *predicate = RelationGetIndexPredicate(index);
     if (predicate != NIL && !predicate_implied_by(predicate, clauses, false)) return false;
@@ -112,7 +130,10 @@ char *create_index(const Guarded &g, const Column &column, const char *condition
 }  // namespace
 
 Lacking lacking_status_index(const Guarded &g) {
-  return look_at(g, [&g](const Relation leaf) { return status_is_indexed(g, leaf); });
+  const List *read = g.partitioned ? read_for_live_runs(g) : NIL;
+  return look_at(g, [&g, read](const Relation leaf) {
+    return (g.partitioned && !list_member_oid(read, RelationGetRelid(leaf))) || status_is_indexed(g, leaf);
+  });
 }
 
 Lacking lacking_start_index(const Guarded &g) {
