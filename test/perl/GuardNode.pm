@@ -15,7 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(guard_node make_run_table start_run start_leased poll_until sqlstate_of table_shape);
+our @EXPORT = qw(guard_node make_run_table start_run start_leased poll_until wait_for_server sqlstate_of table_shape);
 
 # A started server whose database postgres has the extension.
 #   preload    libraries to preload; pg_cron is set up for the database postgres
@@ -89,6 +89,19 @@ sub poll_until
 	my ($node, $condition, $what, $database) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return ok($node->poll_query_until($database // 'postgres', $condition), $what);
+}
+
+# Waits until the server takes connections again. A client that is refused does not read what it is to send, and who sends it
+# then dies of it: so it is sent nothing.
+sub wait_for_server
+{
+	my ($node) = @_;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if system_log('psql', '-XAtqc', 'SELECT', '-d', $node->connstr('postgres')) == 0;
+		select(undef, undef, undef, 0.1);
+	}
+	die 'the server does not come back';
 }
 
 # The SQLSTATE of a statement's error; empty: it had none.

@@ -155,7 +155,7 @@ my $offset = -s $node->logfile;
 kill 'KILL', $pid;
 eval { $run->{harness}->finish };
 $node->wait_for_log(qr/database system is ready to accept connections/, $offset);
-poll_until($node, 'SELECT true', 'the server comes back') or die;
+wait_for_server($node);
 is(sql($oracle) . '|' . (sql('SELECT count(*) FROM sync_guard.journal') - $lines), '1|0', 'killed in the middle: nothing is closed, nothing in the journal');
 
 # With the obstacle gone it is one call's work.

@@ -38,7 +38,7 @@ sub connect_again
 		$gone or die 'the server does not notice the crash';
 		$asker->{run}->kill_kill;
 	}
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	wait_for_server($node);
 	$asker = $node->background_psql('postgres', on_error_stop => 1);
 	$asker_pid = $asker->query_safe('SELECT pg_backend_pid()');
 	$asker->query_safe('SET client_min_messages = error');
