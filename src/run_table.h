@@ -229,8 +229,8 @@ struct TrackedRuns {
 
 /// Copies of this database's entries of a table (InvalidOid: of all), in the current memory context, without those whose
 /// insert was rolled back or whose end is committed. Also weighs mass death: where more than ten and more than half of this
-/// database's heartbeat leases are silent, each for more than half its ttl, those that lapse are marked as held, and the
-/// episode is noted.
+/// database's heartbeat leases are silent, each for more than half its ttl, and one lapses, they are marked as held, and
+/// the episode is noted.
 TrackedRuns tracked_runs(Oid table);
 
 /// The same of one run, in the current memory context: none or one. Weighs nothing.

@@ -49,10 +49,15 @@ int by_hash(const void *a, const void *b) {
 /// More than these falling silent together are a mass death, where they are also more than half.
 constexpr int kFewEnough = 10;
 
-/// Marks the lapsed leases of this database as held where too many are silent to have died each by itself. Silent is who has not
-/// beaten for half a ttl: when a network goes away, leases lapse one after another, as they last beat, and by the time that the first
-/// lapses all others that beat twice a ttl or more have been silent for that long. Who counted the lapsed alone would see few of
-/// them at a time, where a sweep between two has closed the first (tried).
+/// Has not beaten for half its ttl.
+bool is_silent(const Tracked &run, int64 now) {
+  return run.binding == Binding::kHeartbeat && run.ttl > 0 && now - run.last_sign > run.ttl / 2;
+}
+
+/// Marks the silent leases of this database as held, once one has lapsed, where they are too many to have died each by itself. When a
+/// network goes away, leases lapse one after another, as they last beat, and by the time that the first lapses all others that
+/// beat twice a ttl or more are silent. Who weighed and held the lapsed alone would see few of them at a time, where a sweep
+/// between two has closed the first (tried); and the last ones lapse between two looks.
 void weigh_mass_death() {
   int leases = 0;
   int silent = 0;
@@ -64,14 +69,14 @@ void weigh_mass_death() {
     // Another run has the place of one that was passed over: its death was no part of this.
     if (FullTransactionIdIsValid(run.closer) || run.is_passed_over()) return true;
     ++leases;
-    if (now - run.last_sign > run.ttl / 2) ++silent;
+    if (is_silent(run, now)) ++silent;
     if (has_lapsed(run, now) && !run.held) ++fresh;
     return true;
   });
   if (silent <= kFewEnough || silent * 2 <= leases || fresh == 0) return;
   each_entry(LW_EXCLUSIVE, [now](Entry *entry) {
     Tracked *run = &entry->run;
-    if (run->id.database == MyDatabaseId && !run->is_passed_over() && has_lapsed(*run, now)) run->held = true;
+    if (run->id.database == MyDatabaseId && !run->is_passed_over() && is_silent(*run, now)) run->held = true;
     return true;
   });
   SpinLockAcquire(&table->lock);
