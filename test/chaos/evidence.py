@@ -291,6 +291,11 @@ class Evidence:
         known = any(step.ok == "yes" and step.lo > life.hi for step in signs)
         return known or t > life.hi + self.patience_at(run, True) + EPSILON
 
+    def dead_throughout(self, run, lo, hi):
+        """The same all the time from lo to hi: no sign came, nor was it fenced for a moment, as a late finish does."""
+        fenced = any(a <= hi + EPSILON and lo <= b + EPSILON for a, b, _, _ in run.fences)
+        return not fenced and self.dead(run, lo) and self.dead(run, hi)
+
     def ended(self, run, t):
         """Certainly ended at t: an acknowledged end, or a reaping that was committed."""
         if any(end.ok == "yes" and end.hi + EPSILON < t for end in run.ends):

@@ -144,7 +144,7 @@ def no_dead_run_was_shown(h):
             if run is None or not alive:
                 continue
             # Dead before it was asked, and no sign came until it was answered.
-            if h.evidence.ended(run, step.lo) or (h.evidence.dead(run, step.lo) and h.evidence.dead(run, step.hi)):
+            if h.evidence.ended(run, step.lo) or h.evidence.dead_throughout(run, step.lo, step.hi):
                 wrong.append(f"{run.name} ({run.plan['end']}, {run.plan['lease']}) was shown to {step.process} by {step.what}"
                              f" at {step.lo:.3f}, and was dead")
     return looked, wrong

@@ -334,6 +334,11 @@ RIGHT = [
         change("leases", "a", ended=104.05), without_steps("reaper1", "sweep"),
         add("step", "ann", "finish", 104.0, 104.1, value=[""], run="ann-1", link="ann/1", status="completed"),
         sees("see_running", 104.02, [["jobs", "a"]]))),
+    ("the same, where it comes and ends while the reader is answered", several(
+        without_steps("ann", "finish"), change("jobs", "a", ended=WALL + 104.025), without_steps("reader1", "is_running"),
+        change("leases", "a", ended=104.025), without_steps("reaper1", "sweep"),
+        add("step", "ann", "finish", 104.02, 104.03, value=[""], run="ann-1", link="ann/1", status="completed"),
+        add("step", "reader2", "see_running", 104.0, 104.06, value=[["jobs", "a"]]))),
     ("a run that was dead came back with a heartbeat before anybody closed it", several(
         without_steps("ann", "beat"), without_steps("reader1", "see_live"), without_steps("reader1", "see_running"),
         without_steps("reader1", "is_running"), without_steps("reader1", "status"), without_steps("reaper1", "sweep"),
