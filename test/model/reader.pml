@@ -75,7 +75,7 @@ active proctype Writer() {
   od
 }
 
-/* src/status.cpp: runs_asked_for */
+/* src/asked.cpp: runs_asked_for */
 active proctype Reader() {
   bool has_entry, uncommitted, ended, answer;
   byte row;
