@@ -49,7 +49,8 @@ unit_of() {
     echo "${!counted:-}"
 }
 
-# The table, the failures by name, and the one line at the end.
+# The table, the failures by name with what differed from what was expected (a record may keep only the end), and the one
+# line at the end.
 summary() {
     local suite
     printf '\n%-14s %7s %7s   %s\n' suite passed failed "counted are"
@@ -57,6 +58,7 @@ summary() {
         printf '%-14s %7d %7d   %s\n' "$suite" "$(count passed "$suite")" "$(count failed "$suite")" "$(unit_of "$suite")"
     done
     awk -F '\t' '$1 == "failed" { printf "FAILED %s: %s\n", $2, $3 }' "$WORK/results"
+    [ ! -s "$WORK/differed" ] || indent <"$WORK/differed"
     printf '\n%d passed, %d failed\n' "$(count passed)" "$(count failed)"
     [ "$(count failed)" = 0 ] && [ "$(count passed)" -gt 0 ]
 }
