@@ -1,0 +1,47 @@
+"""pgbench's own TPC-B on two servers that differ in shared_preload_libraries alone: with the module and without. Nobody uses it,
+there is no extension in the database. The runs are pairs, one right after the other, now the one first and now the other.
+
+The disk hides what the processor does; so it is also run without waiting for the disk at each commit, and as reads alone.
+"""
+from aims import Ratio
+from server import PRELOADED, BenchError, run
+
+TITLE = "pgbench TPC-B, the module preloaded and unused"
+UNIT = "transactions a second"
+ROUNDS = (15, 3)
+DATABASE = False
+GROUP = 2
+KINDS = {
+    "TPC-B": (["-b", "tpcb-like"], "on"),
+    "TPC-B, no wait for the disk": (["-b", "tpcb-like"], "off"),
+    "reads alone": (["-b", "select-only"], "on"),
+}
+RATIOS = [Ratio(f"{kind}, preloaded", f"{kind}, without", at_least=0.98) for kind in KINDS]
+servers = {}
+
+
+def prepare(bench):
+    for name, lines in (("preloaded", [PRELOADED]), ("without", [])):
+        servers[name] = bench.start_server(f"tpcb_{name}", *lines)
+        with bench.on(servers[name]):
+            found = "emag_sync_guard" in bench.psql("SHOW shared_preload_libraries", database="postgres")
+            if found != (name == "preloaded"):
+                raise BenchError(f"the server {name} is not what it is called")
+            run([bench.bin / "pgbench", "-i", "-q", "-s", str(bench.size(20, 5, 1)), "-h", bench.server.host, "-U", "postgres",
+                 "postgres"])
+
+
+def measure(bench, kind, name):
+    options, commit = KINDS[kind]
+    with bench.on(servers[name]):
+        bench.psql("CHECKPOINT", database="postgres")
+        figures = bench.pgbench(None, database="postgres", clients=2, seconds=bench.size(20, 1, 1), options=options,
+                                settings={"synchronous_commit": commit})
+    if figures.failed:
+        raise BenchError(f"{figures.failed} transactions failed")
+    return figures.tps
+
+
+def sides(bench):
+    return {f"{kind}, {name}": lambda kind=kind, name=name: measure(bench, kind, name)
+            for kind in KINDS for name in ("preloaded", "without")}
