@@ -2,7 +2,9 @@
 
 #include "pg/spi.h"
 
+#include "pg/boundary.h"
 #include "pg/identity.h"
+#include "pg/plans.h"
 
 namespace esg::pg {
 
@@ -14,18 +16,33 @@ void spi_end() {
   if (SPI_finish() != SPI_OK_FINISH) elog(ERROR, "SPI_finish failed");
 }
 
-uint64 spi_run(const Statement &statement, Access access, long max_rows) {
-  const bool read_only = access == Access::kRead;
-  auto *types = const_cast<Oid *>(statement.types);
-  const SPIPlanPtr plan = SPI_prepare(statement.sql, statement.count, types);
-  if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+namespace {
+
+uint64 execute(SPIPlanPtr plan, const Statement &statement, bool read_only, long max_rows) {
   if (!read_only) CommandCounterIncrement();
   PushActiveSnapshot(statement.snapshot != nullptr ? statement.snapshot : GetLatestSnapshot());
   const int result = SPI_execute_snapshot(plan, const_cast<Datum *>(statement.values), statement.nulls,
                                           GetActiveSnapshot(), InvalidSnapshot, read_only, true, max_rows);
   PopActiveSnapshot();
   if (result < 0) elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
-  const uint64 rows = SPI_processed;
+  return SPI_processed;
+}
+
+}  // namespace
+
+uint64 spi_run(const Statement &statement, Access access, long max_rows) {
+  const bool read_only = access == Access::kRead;
+  KeptPlan *kept = find_or_keep_plan(statement);
+  if (kept == nullptr) return execute(prepare_plan(statement), statement, read_only, max_rows);
+  volatile uint64 rows = 0;
+  ++kept->running;
+  PG_TRY();
+  {
+    without_exceptions([&] { rows = execute(kept->plan, statement, read_only, max_rows); });
+  }
+  PG_FINALLY();
+  { --kept->running; }
+  PG_END_TRY();
   return rows;
 }
 

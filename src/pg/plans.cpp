@@ -1,0 +1,89 @@
+// See plans.h. Memory of the session; a few hundred kilobytes where many statements are kept.
+
+#include "pg/plans.h"
+
+namespace esg::pg {
+namespace {
+
+/// A sweep over a table with leases runs some twenty statements, an application's start and finish a dozen.
+constexpr int kMostPlans = 48;
+/// Statements that were run last and are not kept yet, by their hashes. One that is run once only is not worth keeping: those of
+/// adoption, or with a value in their text.
+constexpr int kRemembered = 64;
+
+KeptPlan kept[kMostPlans];
+int kept_count = 0;
+uint64 remembered[kRemembered];
+int next_remembered = 0;
+uint64 uses = 0;
+
+uint64 hash_of(const Statement &statement) {
+  const auto *sql = reinterpret_cast<const unsigned char *>(statement.sql);
+  const auto *types = reinterpret_cast<const unsigned char *>(statement.types);
+  const uint64 of_types = hash_bytes_extended(types, static_cast<int>(sizeof(Oid)) * statement.count, 0);
+  return hash_bytes_extended(sql, static_cast<int>(strlen(statement.sql)), of_types);
+}
+
+bool is_of(const KeptPlan &plan, const Statement &statement, uint64 hash) {
+  return plan.hash == hash && plan.count == statement.count && strcmp(plan.sql, statement.sql) == 0 &&
+         memcmp(plan.types, statement.types, sizeof(Oid) * statement.count) == 0;
+}
+
+/// Whether it was run before; it was from now on.
+bool was_run_before(uint64 hash) {
+  for (const uint64 other : remembered)
+    if (other == hash) return true;
+  remembered[next_remembered] = hash;
+  next_remembered = (next_remembered + 1) % kRemembered;
+  return false;
+}
+
+/// A free place, or that of the one that was used least recently; null where all are running.
+KeptPlan *make_place() {
+  if (kept_count < kMostPlans) return &kept[kept_count];
+  KeptPlan *oldest = nullptr;
+  for (KeptPlan &plan : kept)
+    if (plan.running == 0 && (oldest == nullptr || plan.used < oldest->used)) oldest = &plan;
+  return oldest;
+}
+
+void give_back(KeptPlan *plan) {
+  if (plan->plan != nullptr) (void)SPI_freeplan(plan->plan);
+  if (plan->sql != nullptr) pfree(plan->sql);
+  if (plan->types != nullptr) pfree(plan->types);
+  *plan = KeptPlan{};
+}
+
+}  // namespace
+
+SPIPlanPtr prepare_plan(const Statement &statement) {
+  const SPIPlanPtr plan = SPI_prepare(statement.sql, statement.count, const_cast<Oid *>(statement.types));
+  if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+  return plan;
+}
+
+KeptPlan *find_or_keep_plan(const Statement &statement) {
+  const uint64 hash = hash_of(statement);
+  for (int i = 0; i < kept_count; ++i)
+    if (is_of(kept[i], statement, hash)) {
+      kept[i].used = ++uses;
+      return &kept[i];
+    }
+  if (!was_run_before(hash)) return nullptr;
+  const SPIPlanPtr plan = prepare_plan(statement);
+  KeptPlan *place = make_place();
+  if (place == nullptr) return nullptr;
+  give_back(place);
+  place->sql = MemoryContextStrdup(TopMemoryContext, statement.sql);
+  place->types = static_cast<Oid *>(MemoryContextAlloc(TopMemoryContext, sizeof(Oid) * Max(statement.count, 1)));
+  memcpy(place->types, statement.types, sizeof(Oid) * statement.count);
+  place->count = statement.count;
+  if (SPI_keepplan(plan) != 0) elog(ERROR, "SPI_keepplan failed");
+  place->plan = plan;
+  place->hash = hash;
+  place->used = ++uses;
+  if (place == &kept[kept_count]) ++kept_count;
+  return place;
+}
+
+}  // namespace esg::pg
