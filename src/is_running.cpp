@@ -4,12 +4,14 @@
 #include "errors.h"
 #include "exclusive.h"
 #include "pg/boundary.h"
+#include "quick_look.h"
 #include "worker.h"
 
 namespace esg {
 namespace {
 
 bool any_alive(const Guarded &g, const Asked &asked, const core::Question &question) {
+  if (const std::optional<bool> answer = quick_look(g, asked, question)) return *answer;
   return newest_alive(runs_asked_for(g, asked, question, nullptr)) != nullptr;
 }
 

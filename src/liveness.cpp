@@ -170,6 +170,19 @@ void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Questio
   run->judgement = core::judge(run->evidence, run->limits, question);
 }
 
+bool judge_by_memory(const Guarded &g, const core::Question &question, Run *run) {
+  Knowledge knowledge = begin_knowledge(question);
+  knowledge.tracked = tracked_run(g.table, run->key);
+  knowledge.memory_alone = true;
+  if (knowledge.tracked.count == 0) return false;
+  const Tracked &entry = knowledge.tracked.items[0];
+  if (entry.uncommitted() || FullTransactionIdIsValid(entry.leaser) || !entry.lease_known || entry.superseded ||
+      (g.exclusive && !entry.scope_known))
+    return false;
+  judge_run(g, knowledge, question, run);
+  return true;
+}
+
 namespace {
 
 /// Who keeps a run of another session from being closed.

@@ -31,6 +31,10 @@ void add_evidence(const Guarded &g, const Knowledge &knowledge, Run *run);
 /// The same, with the limits of its scope and the verdict.
 void judge_run(const Guarded &g, const Knowledge &knowledge, const core::Question &question, Run *run);
 
+/// The same by what memory knows alone. False, and nothing is judged, where it does not know all: what bears on the run, the rows of
+/// leases and of passed over runs may tell.
+bool judge_by_memory(const Guarded &g, const core::Question &question, Run *run);
+
 /// Who holds a fence on the run of this token now: its pid, -1 for a prepared transaction, 0 for nobody. Waits for nothing.
 int fence_holder(int64 token);
 

@@ -129,7 +129,7 @@ void start_again(Tracked *run, const RowFacts &facts, bool made, FullTransaction
   run->scope_known = true;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
-  run->inserter = xid;
+  set_inserter(run, xid);
   run->closer = InvalidFullTransactionId;
   run->writer_pid = MyProcPid;
   set_row_progress(run, facts, now);
@@ -356,7 +356,7 @@ Told track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   } else {
     set_row_progress(run, facts, now);
     if (made && facts.of_this_xact) {
-      run->inserter = xid;
+      set_inserter(run, xid);
       run->writer_pid = MyProcPid;
     }
   }

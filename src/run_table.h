@@ -220,8 +220,10 @@ bool track_session_end(const RunId &id, int64 token) noexcept;
 // ---- readers -----------------------------------------------------------------------------------------------------------------
 
 struct TrackedRuns {
-  Tracked *items = nullptr;  ///< ordered by id.key_hash
+  Tracked *items = nullptr;
   int count = 0;
+  int32 *places = nullptr;  ///< numbers of items, in the order of their keys' hashes as far as that is free; -1: none
+  uint32 mask = 0;
 
   /// The entry of a run; null where there is none.
   [[nodiscard]] const Tracked *find(Oid table, const char *key) const;
@@ -235,6 +237,10 @@ TrackedRuns tracked_runs(Oid table);
 
 /// The same of one run, in the current memory context: none or one. Weighs nothing.
 TrackedRuns tracked_run(Oid table, const char *key);
+
+/// Whether there may be a run of an open transaction in the table, the caller's own among them. Goes over such runs alone. Who asks
+/// before he takes a snapshot finds every run there or here.
+bool may_have_uncommitted(Oid table);
 
 /// Just before closing a dead run: marks it closed by the current transaction, unless a sign of life came since `copy` was
 /// made. False: it is alive. `copy` may be null (no entry was there; a new one means a sign of life).

@@ -49,6 +49,30 @@ Entry *entries() {
   return reinterpret_cast<Entry *>(reinterpret_cast<char *>(table) + header_size() + heads_size(table->capacity));
 }
 
+pg_atomic_uint32 *young_words() { return reinterpret_cast<pg_atomic_uint32 *>(entries() + table->capacity); }
+
+namespace {
+
+/// `mark`: its inserter may be open.
+void mark_young(int32 number, bool mark) {
+  pg_atomic_uint32 *word = &young_words()[number / kYoungBits];
+  const uint32 bit = uint32{1} << (number % kYoungBits);
+  if (mark) (void)pg_atomic_fetch_or_u32(word, bit);
+  else (void)pg_atomic_fetch_and_u32(word, ~bit);
+}
+
+}  // namespace
+
+void set_inserter(Tracked *run, FullTransactionId inserter) {
+  const bool was_valid = FullTransactionIdIsValid(run->inserter);
+  run->inserter = inserter;
+  if (FullTransactionIdIsValid(inserter) == was_valid) return;
+  const auto first = reinterpret_cast<uintptr_t>(&entries()[0].run);
+  const auto at = reinterpret_cast<uintptr_t>(run);
+  if (at < first || at >= first + sizeof(Entry) * table->capacity) return;  // a copy
+  mark_young(static_cast<int32>((at - first) / sizeof(Entry)), !was_valid);
+}
+
 XidState state_of(FullTransactionId xid) {
   if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
   // At the end of a session the transaction log can no more be read (its statistics are closed).
@@ -67,7 +91,7 @@ void go_back(Tracked *run) {
   const Taken &before = run->before;
   run->again = false;
   run->seen_whole = false;
-  run->inserter = before.inserter;
+  set_inserter(run, before.inserter);
   run->closer = before.closer;
   run->leaser = before.leaser;
   run->scope_writer = before.scope_writer;
@@ -116,7 +140,7 @@ bool settle(Tracked *run) {
     ask_the_rows(run);
   }
   if (inserted == XidState::kCommitted || inserted == XidState::kForgotten) {
-    run->inserter = InvalidFullTransactionId;
+    set_inserter(run, InvalidFullTransactionId);
     run->again = false;
   }
   settle_scope(run, state_of(run->scope_writer));
@@ -149,6 +173,7 @@ bool settle_entry(Entry *entry) {
 
 void release(int32 number) {
   Assert(number >= 0 && number < table->capacity);
+  set_inserter(&entries()[number].run, InvalidFullTransactionId);
   SpinLockAcquire(&table->lock);
   entries()[number].next = table->first_free;
   table->first_free = number;
@@ -172,7 +197,9 @@ void run_table_load() {
 }
 
 Size run_table_size() {
-  return add_size(header_size(), add_size(heads_size(max_tracked_runs), mul_size(sizeof(Entry), max_tracked_runs)));
+  const Size young = mul_size(sizeof(pg_atomic_uint32), young_words_for(max_tracked_runs));
+  const Size all_entries = mul_size(sizeof(Entry), max_tracked_runs);
+  return add_size(header_size(), add_size(heads_size(max_tracked_runs), add_size(all_entries, young)));
 }
 
 void run_table_attach() {
@@ -187,6 +214,7 @@ void run_table_attach() {
     LWLockInitialize(&table->room_lock.lock, table->tranche);
     SpinLockInit(&table->lock);
     for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
+    for (int i = 0; i < young_words_for(table->capacity); ++i) pg_atomic_init_u32(&young_words()[i], 0);
     for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
   }
   pg::register_lwlock_tranche_compat(table->tranche, kTranche);

@@ -38,6 +38,15 @@ extern Table *table;
 int32 *heads();
 Entry *entries();
 
+/// A bit for each entry: its run's inserter is not known to have committed. So who asks for runs of open transactions need not go
+/// over all entries. Written under the entry's partition lock, read without one.
+pg_atomic_uint32 *young_words();
+constexpr int kYoungBits = 32;
+inline int young_words_for(int capacity) { return (capacity + kYoungBits - 1) / kYoungBits; }
+
+/// Puts the inserter into an entry, or into a copy of one.
+void set_inserter(Tracked *run, FullTransactionId inserter);
+
 inline uint32 bucket_of(const RunId &id) {
   return static_cast<uint32>(hash_bytes_extended(reinterpret_cast<const unsigned char *>(&id), sizeof id, 0)) &
          static_cast<uint32>(table->buckets - 1);

@@ -40,14 +40,31 @@ TrackedRuns copy_entries(Oid relation) {
   return runs;
 }
 
-int by_hash(const void *a, const void *b) {
-  const uint64 left = static_cast<const Tracked *>(a)->id.key_hash;
-  const uint64 right = static_cast<const Tracked *>(b)->id.key_hash;
-  return left == right ? 0 : left < right ? -1 : 1;
+/// Makes the copies findable by their keys' hashes: places with the numbers of copies, twice as many as those at least.
+void index_copies(TrackedRuns *runs) {
+  uint32 places = 2;
+  while (places < static_cast<uint32>(runs->count) * 2) places *= 2;
+  runs->mask = places - 1;
+  const Size size = sizeof(int32) * places;
+  runs->places = static_cast<int32 *>(MemoryContextAllocHuge(CurrentMemoryContext, size));
+  memset(runs->places, -1, size);
+  for (int i = 0; i < runs->count; ++i) {
+    uint32 at = static_cast<uint32>(runs->items[i].id.key_hash) & runs->mask;
+    while (runs->places[at] >= 0) at = (at + 1) & runs->mask;
+    runs->places[at] = i;
+  }
 }
 
 /// More than these falling silent together are a mass death, where they are also more than half.
 constexpr int kFewEnough = 10;
+
+/// How many entries are taken, of all databases.
+int count_used() {
+  SpinLockAcquire(&table->lock);
+  const int used = table->used;
+  SpinLockRelease(&table->lock);
+  return used;
+}
 
 /// Has not beaten for half its ttl.
 bool is_silent(const Tracked &run, int64 now) {
@@ -59,6 +76,7 @@ bool is_silent(const Tracked &run, int64 now) {
 /// beat twice a ttl or more are silent. Who weighed and held the lapsed alone would see few of them at a time, where a sweep
 /// between two has closed the first (tried); and the last ones lapse between two looks.
 void weigh_mass_death() {
+  if (count_used() <= kFewEnough) return;
   int leases = 0;
   int silent = 0;
   int fresh = 0;
@@ -109,15 +127,10 @@ using namespace memory;
 const Tracked *TrackedRuns::find(Oid relation, const char *key) const {
   if (count == 0) return nullptr;
   const uint64 hash = run_id(relation, key).key_hash;
-  int low = 0;
-  int high = count;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (items[middle].id.key_hash < hash) low = middle + 1;
-    else high = middle;
+  for (uint32 at = static_cast<uint32>(hash) & mask; places[at] >= 0; at = (at + 1) & mask) {
+    const Tracked &run = items[places[at]];
+    if (run.id.key_hash == hash && run.id.table == relation) return &run;
   }
-  for (int i = low; i < count && items[i].id.key_hash == hash; ++i)
-    if (items[i].id.table == relation) return &items[i];
   return nullptr;
 }
 
@@ -132,7 +145,7 @@ TrackedRuns tracked_runs(Oid relation) {
       ++kept;
     }
   runs.count = kept;
-  if (kept > 1) qsort(runs.items, kept, sizeof(Tracked), by_hash);
+  if (kept > 0) index_copies(&runs);
   return runs;
 }
 
@@ -150,7 +163,48 @@ TrackedRuns tracked_run(Oid relation, const char *key) {
   }
   LWLockRelease(lock);
   if (runs.count == 1 && !settle_copy(&runs.items[0])) runs.count = 0;
+  if (runs.count == 1) index_copies(&runs);
   return runs;
+}
+
+namespace {
+
+/// Whether the entry with this number, which was marked young, is of a run of the table whose transaction is open. One that has
+/// committed is marked no more.
+bool is_uncommitted(int32 number, Oid relation) {
+  // Read without a lock: where the entry becomes another run meanwhile, that one is younger than the caller's look.
+  const RunId id = entries()[number].run.id;
+  if (id.database != MyDatabaseId || id.table != relation) return false;
+  const uint32 bucket = bucket_of(id);
+  LWLock *lock = lock_of_bucket(bucket);
+  FullTransactionId inserter = InvalidFullTransactionId;
+  LWLockAcquire(lock, LW_SHARED);
+  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next)
+    if (at == number && same_run(entries()[at].run.id, id)) inserter = entries()[at].run.inserter;
+  LWLockRelease(lock);
+  const XidState state = state_of(inserter);
+  if (state == XidState::kNone) return false;
+  if (state == XidState::kOpen || state == XidState::kMine) return true;
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  (void)find(id, bucket);
+  LWLockRelease(lock);
+  return false;
+}
+
+}  // namespace
+
+bool may_have_uncommitted(Oid relation) {
+  if (table == nullptr) return false;
+  const int words = young_words_for(table->capacity);
+  for (int i = 0; i < words; ++i) {
+    uint32 word = pg_atomic_read_u32(&young_words()[i]);
+    if (word != 0) pg_read_barrier();
+    for (; word != 0; word &= word - 1)
+      if (is_uncommitted(i * kYoungBits + pg_rightmost_one_pos32(word), relation)) return true;
+  }
+  // The snapshot comes after all of this.
+  pg_memory_barrier();
+  return false;
 }
 
 bool settle_run(Tracked *run) { return settle(run); }

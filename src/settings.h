@@ -51,7 +51,9 @@ struct Guarded {
   const char *name = nullptr;        ///< the table, schema-qualified and quoted where needed
   const char *adopted_as = nullptr;  ///< what it was called when guard_table() was called last
   bool partitioned = false;
-  const char *broken = nullptr;  ///< why the settings do not fit the table any more; null: they do
+  mutable bool status_index_known = false;  ///< for quick_look, which sets it when it looks first:
+  mutable Oid status_index = InvalidOid;    ///< an index by which it finds live rows; none where invalid
+  const char *broken = nullptr;             ///< why the settings do not fit the table any more; null: they do
 
   Column key, status, start, end, duration, error, activity, updated, done, total;
   int scope_count = 0;

@@ -4,6 +4,7 @@
 #include "errors.h"
 #include "pg/spi.h"
 #include "summary.h"
+#include "token.h"
 #include "worker.h"
 
 namespace esg {
@@ -59,13 +60,16 @@ char *current_columns(const Guarded &g, Json json, const ValueOf &value_of) {
   return list.data;
 }
 
-/// A column's value for current_sync: the row's, but for progress of which heartbeats have told more.
+bool is_told_by_memory(const Run &run, const Guarded &g, const Column &column) {
+  if (run.memory == nullptr) return false;
+  return (run.memory->has_done && column.attno == g.done.attno && run.done) ||
+         (run.memory->has_total && column.attno == g.total.attno && run.total);
+}
+
+/// A column's value for current_sync: the row's, but for progress of which heartbeats have told more, which is $2 and $3.
 auto value_from_row(const Guarded &g, const Run &run) {
   return [&g, &run](const Column &column) -> const char * {
-    if (run.memory != nullptr && run.memory->has_done && column.attno == g.done.attno && run.done)
-      return psprintf(INT64_FORMAT "::pg_catalog.int8", *run.done);
-    if (run.memory != nullptr && run.memory->has_total && column.attno == g.total.attno && run.total)
-      return psprintf(INT64_FORMAT "::pg_catalog.int8", *run.total);
+    if (is_told_by_memory(run, g, column)) return column.attno == g.done.attno ? "$2" : "$3";
     return column_ref(column);
   };
 }
@@ -168,10 +172,13 @@ List *collect_current(const Guarded &g, const Seen &seen, bool several, List *li
   const auto of_row = [&](Json json) {
     pg::Statement statement(psprintf(
         "SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s"
-        " WHERE %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1) AND %s",
+        " WHERE %s AND %s",
         instant_sql(g, g.start), relation_field(g, several), current_columns(g, json, value_from_row(g, *newest)),
-        from_item(g), column_ref(g.key), status_condition(g, g.live, g.live_count)));
-    statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1)).snapshot = seen.snapshot;
+        from_item(g), key_condition(g, "$1"), status_condition(g, g.live, g.live_count)));
+    statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1))
+        .add(INT8OID, Int64GetDatum(newest->done.value_or(0)), !newest->done)
+        .add(INT8OID, Int64GetDatum(newest->total.value_or(0)), !newest->total)
+        .snapshot = seen.snapshot;
     return statement;
   };
   return newest->uncommitted ? collect(g, of_memory, list) : collect(g, of_row, list);
@@ -186,12 +193,12 @@ List *collect_recent(const Guarded &g, const Asked &asked, const Seen &seen, int
         psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g, json));
     if (contains(g.summary, g.summary_count, g.status))
       shown = psprintf(
-          "CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2) THEN %s OPERATOR(pg_catalog.||)"
+          "CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1) THEN %s OPERATOR(pg_catalog.||)"
           " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
           column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
-    pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT $1", instant_sql(g, g.start), shown, from_item(g),
-                                     newest_first_sql(g, asked.condition)));
-    statement.add(INT8OID, Int64GetDatum(limit)).add(TEXTARRAYOID, dead_keys(seen.runs)).snapshot = seen.snapshot;
+    pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT %d", instant_sql(g, g.start), shown, from_item(g),
+                                     newest_first_sql(g, asked.condition), limit));
+    statement.add(TEXTARRAYOID, dead_keys(seen.runs)).snapshot = seen.snapshot;
     return statement;
   };
   return collect(g, query, list);

@@ -67,6 +67,16 @@ inline TransactionId oldest_logged_xid_compat() {
 #endif
 }
 
+inline IndexScanDesc index_beginscan_compat(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 190000
+  return index_beginscan(table, index, snapshot, nullptr, keys, 0, SO_NONE);
+#elif PG_VERSION_NUM >= 180000
+  return index_beginscan(table, index, snapshot, nullptr, keys, 0);
+#else
+  return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
 inline bool interval_is_infinite_compat(const Interval *interval) {
 #if PG_VERSION_NUM >= 170000
   return INTERVAL_NOT_FINITE(interval);

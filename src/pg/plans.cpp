@@ -56,11 +56,18 @@ void give_back(KeptPlan *plan) {
 
 }  // namespace
 
-SPIPlanPtr prepare_plan(const Statement &statement) {
-  const SPIPlanPtr plan = SPI_prepare(statement.sql, statement.count, const_cast<Oid *>(statement.types));
+namespace {
+
+SPIPlanPtr prepare(const Statement &statement, int options) {
+  auto *types = const_cast<Oid *>(statement.types);
+  const SPIPlanPtr plan = SPI_prepare_cursor(statement.sql, statement.count, types, options);
   if (plan == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
   return plan;
 }
+
+}  // namespace
+
+SPIPlanPtr prepare_plan(const Statement &statement) { return prepare(statement, 0); }
 
 KeptPlan *find_or_keep_plan(const Statement &statement) {
   const uint64 hash = hash_of(statement);
@@ -70,7 +77,8 @@ KeptPlan *find_or_keep_plan(const Statement &statement) {
       return &kept[i];
     }
   if (!was_run_before(hash)) return nullptr;
-  const SPIPlanPtr plan = prepare_plan(statement);
+  // One plan for all values: what a plan would be chosen by (statuses, a scope, a limit) stands in the text.
+  const SPIPlanPtr plan = prepare(statement, CURSOR_OPT_GENERIC_PLAN);
   KeptPlan *place = make_place();
   if (place == nullptr) return nullptr;
   give_back(place);
