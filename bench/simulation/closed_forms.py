@@ -68,19 +68,72 @@ def mean_told(world, ttl):
     return ttl - world.interval / 2.0 - world.interval * world.loss / (1.0 - world.loss)
 
 
-def mean_closed_after_cut(interval, sweep):
-    """Share of living rows that are closed, by the rule as it is, where sweeps come no more often than beats, readers
-    look all the time, and the network is away for longer than the ttl and shorter than two ttls less an interval. In
-    the interval in which the leases lapse one after the other, a sweep that comes before half of them have closes those
-    that have: u, u being uniform, if under a half."""
+def closed_after_cut(limit, interval, cut, sweep):
+    """Share of living rows that are closed after a cut, where all are judged by this limit: the silence ends with the
+    first beat after the cut, and a sweep has come since it was longer than the limit, or not."""
+    whole, rest = divmod(cut, interval)
+    # The last sign was up to an interval before the cut.
+    ends = [((whole + 1.0) * interval, 1.0 - rest / interval), ((whole + 2.0) * interval, rest / interval)]
+    return sum(share * min(max(silence - limit, 0.0) / sweep, 1.0) for silence, share in ends)
+
+
+def mean_closed_by_lapsed(interval, sweep):
+    """The same, weighed by the lapsed alone, where sweeps come no more often than beats, readers look all the time, and the
+    network is away for longer than the ttl and shorter than two ttls less an interval. In the interval in which the
+    leases lapse one after the other, a sweep that comes before half of them have closes those that have: u, u being
+    uniform, if under a half."""
     return interval / sweep / 8.0
 
 
-def closed_after_cut(interval, sweep):
+def closed_by_lapsed(interval, sweep):
     """The same with sweeps more often than beats: each closes what has lapsed since the last, a sweep / interval of
     all, as long as that is no more than half of what is left. The least and the most."""
     step = sweep / interval
     return 1.0 - 2.0 * step - step, 1.0 - 2.0 * step + step
+
+
+def mean_closed_unread(interval, sweep):
+    """The same by the rule, where nobody looks but a sweep each ttl, and the network is away for a ttl and one and a half
+    intervals. A sweep that comes u of an interval after the first of them lapsed, u being uniform, holds the u that
+    have. When the next comes, of those that it did not find lapsed a half less u are not back: too few, it closes them.
+    """
+    return interval / sweep / 8.0
+
+
+def mean_told_together(ttl, interval):
+    """From the death of more than half of many until readers are told: twice the ttl after the last sign."""
+    return 2.0 * ttl - interval / 2.0
+
+
+def silent_share(ttl, interval):
+    """The share of its time in which a living worker whose beats arrive has been silent for more than half the ttl."""
+    return max(1.0 - ttl / 2.0 / interval, 0.0)
+
+
+def held_at_one_look(workers, share):
+    """One of so many workers has died; the others, each by itself, are silent for this share of their time. How likely at
+    one moment more than ten and more than half are silent, the dead one among them."""
+    others = workers - 1
+    least = max(10, workers // 2)  # others, so that it is one more with him
+    found = 0.0
+    for silent in range(least, others + 1) if share > 0.0 else ():
+        ways = math.lgamma(others + 1) - math.lgamma(silent + 1) - math.lgamma(others - silent + 1)
+        found += math.exp(ways + silent * math.log(share) + (others - silent) * math.log(1.0 - share))
+    return found
+
+
+def held_in_step(ttl, interval, sweep, read):
+    """The same of workers that all beat at the same moments, half a ttl to a whole one apart, before a sweep closes the
+    dead one: his ttl is over ttl - interval after one of those moments, and from half a ttl after it until the next all
+    are silent. If somebody reads, he is held where no sweep has come before that; else where the sweep comes then."""
+    until = interval - ttl / 2.0
+    if read:
+        return 1.0 - until / sweep
+    found, begin = 0.0, until
+    while begin < sweep:
+        found += min(begin + until, sweep) - begin
+        begin += interval
+    return found / sweep
 
 
 def bound_lost_by_outages(spans, within):

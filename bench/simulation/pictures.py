@@ -101,7 +101,7 @@ def trade_off(_study, folder):
 def mass_deaths(study, folder):
     figure, axes = begin("All workers cut off for 90 s: rows of the living that are closed", "seconds between two sweeps",
                          "share of rows, mean")
-    names = {"none": "nothing held", "lapsed": "held as it is", "late": "weighed by half the ttl"}
+    names = {"none": "nothing held", "lapsed": "weighed by the lapsed\n(until 1.0)", "silent": "the rule: weighed by\nhalf the ttl"}
     for weighing, colour, line in zip(mass_death.WEIGHINGS, COLOURS, LINES):
         shares = [study.cut(weighing, sweep, 90.0, 1.0)[0] for sweep in tables.SWEEPS]
         axes.plot(tables.SWEEPS, shares, marker="o", markersize=4, color=colour, linestyle=line, label=names[weighing])
