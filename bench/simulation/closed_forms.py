@@ -92,14 +92,6 @@ def closed_by_lapsed(interval, sweep):
     return 1.0 - 2.0 * step - step, 1.0 - 2.0 * step + step
 
 
-def mean_closed_unread(interval, sweep):
-    """The same by the rule, where nobody looks but a sweep each ttl, and the network is away for a ttl and one and a half
-    intervals. A sweep that comes u of an interval after the first of them lapsed, u being uniform, holds the u that
-    have. When the next comes, of those that it did not find lapsed a half less u are not back: too few, it closes them.
-    """
-    return interval / sweep / 8.0
-
-
 def mean_told_together(ttl, interval):
     """From the death of more than half of many until readers are told: twice the ttl after the last sign."""
     return 2.0 * ttl - interval / 2.0

@@ -1,11 +1,11 @@
 """Many heartbeat leases that fall silent together: rule 6 with what src/run_table_read.cpp does in weigh_mass_death().
 
 Whoever looks (a reader, a sweep) weighs first: of the leases whose rows are not closed, are more than ten and more than
-half silent for more than half their ttl? Then those that have lapsed are held, for twice the ttl, until their next sign.
-A sweep then closes whoever is over his limit.
+half silent for more than half their ttl? Then, once one of them lapses, they are held, for twice the ttl, until their next
+sign. A sweep then closes whoever is over his limit.
 
-WEIGHINGS has what is compared: "none", no holding at all; "lapsed", the rule until 1.0, which counted the leases that
-had lapsed; "silent", the rule.
+WEIGHINGS has what is compared: "none", no holding at all; "lapsed", the rule until 1.0, which counted and held the
+leases that had lapsed; "silent", the rule.
 """
 from dataclasses import dataclass
 
@@ -61,9 +61,10 @@ class Registry:
         if self.weighing != "none":
             counted = lapsed if self.weighing == "lapsed" else here & (silence > self.ttl / SILENT_PART)
             fresh = lapsed & ~self.held & self.many(counted)
-            self.held |= fresh
-            self.taken_back |= fresh & numpy.isfinite(self.told)
             raised = fresh.reshape(self.fleets, -1).any(axis=1)
+            held = fresh if self.weighing == "lapsed" else counted & numpy.repeat(raised, len(fresh) // self.fleets)
+            self.held |= held
+            self.taken_back |= held & numpy.isfinite(self.told)
             self.alert[raised] = numpy.minimum(self.alert[raised], now)
         dead = lapsed & (silence > numpy.where(self.held, HELD_FOR * self.ttl, self.ttl))
         self.told[dead & numpy.isinf(self.told)] = now
