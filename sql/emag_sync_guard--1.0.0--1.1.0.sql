@@ -35,6 +35,9 @@ ALTER TABLE sync_guard.scope_rhythms REPLICA IDENTITY FULL;
 ALTER TABLE sync_guard.observed_gaps REPLICA IDENTITY FULL;
 ALTER TABLE sync_guard.alert_settings REPLICA IDENTITY FULL;
 
+-- Every sweep counts the mistakes; they are few, and the journal is long.
+CREATE INDEX journal_mistakes ON sync_guard.journal (relation, at) WHERE false_positive;
+
 -- A vacuum that gives the end of the table back to the system locks it against reading; the application's statements wait for nobody.
 ALTER TABLE sync_guard.journal SET (vacuum_truncate = off);
 ALTER TABLE sync_guard.leases SET (vacuum_truncate = off);

@@ -10,23 +10,43 @@ namespace {
 /// Columns of the query, in order; the counts follow.
 enum EndedColumn : int { kScope = 1, kStatus, kLastStarted, kLastEnded, kFirstCount };
 
-/// $1 … bound the spans of the column `by`, the last one the whole.
+/// The scope of a group, whose values are s1, s2, …; as scope_sql() makes it of a run.
+char *scope_of_group(const Guarded &g) {
+  if (g.scope_count == 0) return pstrdup("NULL::pg_catalog.text");
+  StringInfoData sql;
+  initStringInfo(&sql);
+  for (int i = 0; i < g.scope_count; ++i)
+    appendStringInfo(&sql, "%s%s::pg_catalog.text, e.s%d", i == 0 ? "pg_catalog.jsonb_build_object(" : ", ",
+                     quote_literal_cstr(g.scope[i].name), i);
+  appendStringInfoString(&sql, ")::pg_catalog.text");
+  return sql.data;
+}
+
+/// $1 … bound the spans of the column `by`, the last one the whole. Counted by the values of the scope, and shown as scopes then: of
+/// each run that would take longer than all the rest.
 char *ended_query(const Guarded &g, const Column &by, int spans) {
   const char *at = column_ref(by);
   StringInfoData sql;
   initStringInfo(&sql);
-  appendStringInfo(&sql, "SELECT %s::pg_catalog.text, %s::pg_catalog.text, %s, ", scope_sql(g), column_ref(g.status),
-                   g.start.exists() ? psprintf("pg_catalog.max(%s)", column_ref(g.start)) : "NULL");
+  appendStringInfo(&sql, "SELECT %s, e.status, e.started, e.ended", scope_of_group(g));
+  for (int i = 1; i <= spans; ++i) appendStringInfo(&sql, ", e.n%d", i);
+  appendStringInfo(&sql, " FROM (SELECT %s::pg_catalog.text COLLATE pg_catalog.\"C\" AS status", column_ref(g.status));
+  for (int i = 0; i < g.scope_count; ++i)
+    appendStringInfo(&sql, ", %s::pg_catalog.text COLLATE pg_catalog.\"C\" AS s%d", column_ref(g.scope[i]), i);
+  if (g.start.exists()) appendStringInfo(&sql, ", pg_catalog.max(%s) AS started", column_ref(g.start));
+  else appendStringInfoString(&sql, ", NULL AS started");
   if (g.end.exists())
-    appendStringInfo(&sql, "pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s)",
+    appendStringInfo(&sql, ", pg_catalog.max(%s) FILTER (WHERE %s OPERATOR(pg_catalog.<) 'infinity'::%s) AS ended",
                      column_ref(g.end), column_ref(g.end), pg::type_sql(g.end.type));
-  else appendStringInfoString(&sql, "NULL");
+  else appendStringInfoString(&sql, ", NULL AS ended");
   for (int i = 1; i <= spans; ++i)
-    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d)", at, i);
+    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d) AS n%d", at, i, i);
   appendStringInfo(&sql,
                    " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $%d AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
-                   " AND NOT %s GROUP BY 1, 2 ORDER BY 1, 2",
+                   " AND NOT %s GROUP BY 1",
                    from_item(g), at, spans, at, pg::type_sql(by.type), status_condition(g, g.live, g.live_count));
+  for (int i = 0; i < g.scope_count; ++i) appendStringInfo(&sql, ", %d", i + 2);
+  appendStringInfoString(&sql, ") AS e ORDER BY 1, 2");
   return sql.data;
 }
 

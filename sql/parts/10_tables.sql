@@ -83,6 +83,8 @@ CREATE TABLE sync_guard.journal (
 ) WITH (vacuum_truncate = off);
 CREATE INDEX journal_run ON sync_guard.journal (relation, run_key, id);
 CREATE INDEX journal_at ON sync_guard.journal (at);
+-- Every sweep counts the mistakes; they are few, and the journal is long.
+CREATE INDEX journal_mistakes ON sync_guard.journal (relation, at) WHERE false_positive;
 COMMENT ON TABLE sync_guard.journal IS 'append-only: every run the guard reaped (or, observing, would have), and what became of it; read through the view reaped_syncs';
 COMMENT ON COLUMN sync_guard.journal.event IS 'reaped, would_reap (observe mode); late_finish, retried, overturned tell what happened to a run afterwards';
 COMMENT ON COLUMN sync_guard.journal.reaping IS 'id of the reaped or would_reap line that this line marks; NULL where the guard had not closed the run';
