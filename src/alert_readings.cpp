@@ -39,13 +39,29 @@ core::ScopePattern pattern_from(const Guarded &g, const char *scope) {
 
 // ---- live runs: long_running, stuck -------------------------------------------------------------------------------------
 
-/// A live run with its scope as text.
-struct Placed {
-  const char *scope;
-  const Run *run;
-};
+int compare_values(const core::ScopeValue &a, const core::ScopeValue &b) {
+  if (!a || !b) return static_cast<int>(a.has_value()) - static_cast<int>(b.has_value());
+  return a->compare(*b);
+}
+
+int compare_scopes(const Run &a, const Run &b) {
+  int order = 0;
+  for (int i = 0; i < a.scope.count && order == 0; ++i) order = compare_values(a.scope.values[i], b.scope.values[i]);
+  return order;
+}
 
 int by_scope(const void *a, const void *b) {
+  return compare_scopes(**static_cast<const Run *const *>(a), **static_cast<const Run *const *>(b));
+}
+
+/// The live runs of one scope.
+struct Placed {
+  const char *scope;  ///< as text
+  const Run **runs;
+  int count;
+};
+
+int by_text(const void *a, const void *b) {
   const auto *left = static_cast<const Placed *>(a);
   const auto *right = static_cast<const Placed *>(b);
   if (left->scope == nullptr || right->scope == nullptr) return 0;
@@ -58,15 +74,15 @@ const char *explain_hint(const Guarded &g, const Run &run) {
 }
 
 /// The runs of one scope.
-void read_scope(const Asked &asked, const Placed *runs, int count) {
+void read_scope(const Asked &asked, const Placed &placed) {
   const core::Micros now = asked.question.now;
   const Run *oldest = nullptr;
   const Run *longest_dead = nullptr;
   core::Micros dead_since = 0;
   int living = 0;
   int dead = 0;
-  for (int i = 0; i < count; ++i) {
-    const Run &run = *runs[i].run;
+  for (int i = 0; i < placed.count; ++i) {
+    const Run &run = *placed.runs[i];
     if (!run.judgement.dead()) {
       ++living;
       // Of a suspect one it will be known in a moment.
@@ -80,9 +96,9 @@ void read_scope(const Asked &asked, const Placed *runs, int count) {
     longest_dead = &run;
     dead_since = *since;
   }
-  const core::ScopePattern pattern = core::pattern_of(runs[0].run->scope);
+  const core::ScopePattern pattern = core::pattern_of(placed.runs[0]->scope);
   if (oldest != nullptr) {
-    Reading &reading = asked.append(AlertRule::kLongRunning, runs[0].scope, pattern);
+    Reading &reading = asked.append(AlertRule::kLongRunning, placed.scope, pattern);
     reading.value.figure = in_seconds(now - *oldest->started);
     reading.detail = psprintf("run %s has been running for %s%s", oldest->key, span_words(now - *oldest->started),
                               living == 1 ? "" : psprintf(", the oldest of %d", living));
@@ -90,7 +106,7 @@ void read_scope(const Asked &asked, const Placed *runs, int count) {
   }
   const bool closing = !only_observed(asked.g) && asked.g.paused_until <= now;
   if (longest_dead == nullptr || !closing) return;
-  Reading &reading = asked.append(AlertRule::kStuck, runs[0].scope, pattern);
+  Reading &reading = asked.append(AlertRule::kStuck, placed.scope, pattern);
   reading.value.figure = in_seconds(dead_since);
   reading.detail =
       psprintf("run %s has been dead for %s and nothing has closed it%s; %s", longest_dead->key, span_words(dead_since),
@@ -101,21 +117,26 @@ void read_scope(const Asked &asked, const Placed *runs, int count) {
       quote_literal_cstr(asked.g.name));
 }
 
-void read_live_runs(const Asked &asked) {
+/// `known`: those of the table, where the caller has them.
+void read_live_runs(const Asked &asked, const Runs *known) {
   if (!asked.rules.asks(AlertRule::kLongRunning) && !asked.rules.asks(AlertRule::kStuck)) return;
   RunFilter filter;
   filter.uncommitted = true;
-  const Runs runs = read_runs(asked.g, filter, asked.question);
-  auto *placed =
-      static_cast<Placed *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Placed) * Max(runs.count, 1)));
-  for (int i = 0; i < runs.count; ++i)
-    placed[i] = {jsonb_text(scope_json(asked.g, runs.items[i].scope)), &runs.items[i]};
-  qsort(placed, runs.count, sizeof(Placed), by_scope);
-  for (int from = 0, to = 0; from < runs.count; from = to) {
+  const Runs live = known != nullptr ? *known : read_runs(asked.g, filter, asked.question);
+  const MemoryContext context = CurrentMemoryContext;
+  const Size room = Max(live.count, 1);
+  auto **runs = static_cast<const Run **>(MemoryContextAllocHuge(context, sizeof(Run *) * room));
+  auto *scopes = static_cast<Placed *>(MemoryContextAllocHuge(context, sizeof(Placed) * room));
+  for (int i = 0; i < live.count; ++i) runs[i] = &live.items[i];
+  qsort(runs, live.count, sizeof(Run *), by_scope);
+  int count = 0;
+  for (int from = 0, to = 0; from < live.count; from = to) {
     CHECK_FOR_INTERRUPTS();
-    while (to < runs.count && same_text(placed[from].scope, placed[to].scope)) ++to;
-    read_scope(asked, placed + from, to - from);
+    while (to < live.count && compare_scopes(*runs[from], *runs[to]) == 0) ++to;
+    scopes[count++] = {jsonb_text(scope_json(asked.g, runs[from]->scope)), runs + from, to - from};
   }
+  qsort(scopes, count, sizeof(Placed), by_text);
+  for (int i = 0; i < count; ++i) read_scope(asked, scopes[i]);
 }
 
 // ---- ended runs: failure_rate -------------------------------------------------------------------------------------------
@@ -300,10 +321,11 @@ Reading &Readings::append(core::AlertRule rule, const char *scope, const core::S
   return reading;
 }
 
-Readings read_table_figures(const Guarded &g, const AlertRules &rules, const core::Question &question, bool sweep) {
+Readings read_table_figures(const Guarded &g, const AlertRules &rules, const core::Question &question, bool sweep,
+                            const Runs *live) {
   Readings readings;
   const Asked asked{g, rules, question, &readings};
-  read_live_runs(asked);
+  read_live_runs(asked, live);
   const Rhythms rhythms = read_rhythms(g);
   const bool learned_now = rhythms.learned_at && *rhythms.learned_at == question.now;
   const bool fresh = !sweep || learned_now || !history_is_costly(g);

@@ -31,8 +31,9 @@ struct Readings {
 };
 
 /// The figures of a table. Works with the rights in force (see read_as_owner). A sweep leaves out what would be costly to ask
-/// each minute.
-Readings read_table_figures(const Guarded &g, const AlertRules &rules, const core::Question &question, bool sweep);
+/// each minute. `live`: the table's live runs by the same question, those of open transactions too; null: they are read.
+Readings read_table_figures(const Guarded &g, const AlertRules &rules, const core::Question &question, bool sweep,
+                            const Runs *live);
 
 /// The figures that are about no table.
 Readings read_server_figures(const AlertRules &rules, const core::Question &question);

@@ -87,10 +87,10 @@ Open *find_open(const OpenAlerts &open, const Reading &reading) {
   return nullptr;
 }
 
-/// The table's rules and figures, with the rights in force (see read_as_owner).
-Evaluation evaluate(const Guarded &g, const core::Question &question, bool sweep) {
+/// The table's rules and figures, with the rights in force (see read_as_owner). `live` as in read_table_figures.
+Evaluation evaluate(const Guarded &g, const core::Question &question, bool sweep, const Runs *live) {
   Evaluation evaluation{&g, read_alert_rules(&g), read_open(&g), {}};
-  evaluation.readings = read_table_figures(g, evaluation.rules, question, sweep);
+  evaluation.readings = read_table_figures(g, evaluation.rules, question, sweep, live);
   return evaluation;
 }
 
@@ -240,9 +240,9 @@ bool reads_any_table() {
 
 }  // namespace
 
-void record_alerts(const Guarded &g, const core::Question &question) {
+void record_alerts(const Guarded &g, const core::Question &question, const Runs *live) {
   const pg::Identity before = read_as_owner(g);
-  const Evaluation evaluation = evaluate(g, question, true);
+  const Evaluation evaluation = evaluate(g, question, true, live);
   pg::restore(before);
   ESG_FAULT_POINT("alerts.evaluated");
   record(evaluation, question.now);
@@ -270,7 +270,7 @@ static Datum current_alerts(FunctionCallInfo fcinfo) {
   each_readable_table([&rows, &question, caller](const Guarded &g) {
     rows.drop_unfinished();
     if (check_enable_rls(g.table, caller, true) == RLS_ENABLED) return;
-    put_alerts(rows, evaluate(g, question, false));
+    put_alerts(rows, evaluate(g, question, false, nullptr));
   });
   return 0;
 }

@@ -6,8 +6,8 @@
 
 namespace esg {
 
-/// Records the alerts on one table; works as its owner. For sweeps.
-void record_alerts(const Guarded &g, const core::Question &question);
+/// Records the alerts on one table; works as its owner. For sweeps. `live` as in read_table_figures.
+void record_alerts(const Guarded &g, const core::Question &question, const Runs *live);
 
 /// The same for the rules that are about no table: jobs, workers, memory, mass death.
 void record_server_alerts(const core::Question &question);

@@ -193,14 +193,15 @@ struct FenceHolder {
 
 FenceHolder other_fence_holder(const LOCKTAG &tag) {
   int count = 0;
-  const VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
-  for (int i = 0; i < count; ++i) {
-    if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) return {process->pid};
+  VirtualTransactionId *holders = GetLockConflicts(&tag, kClosingMode, &count);
+  FenceHolder holder;
+  for (int i = 0; i < count && holder.pid == 0 && !TransactionIdIsValid(holder.prepared); ++i) {
     bool more;
-    const TransactionId prepared = TwoPhaseGetXidByVirtualXID(holders[i], &more);
-    if (TransactionIdIsValid(prepared)) return {0, prepared};
+    if (const PGPROC *process = pg::process_of_compat(holders[i]); process != nullptr) holder.pid = process->pid;
+    else holder.prepared = TwoPhaseGetXidByVirtualXID(holders[i], &more);
   }
-  return {};
+  pfree(holders);  // room for every process of the server, for each run with a lease
+  return holder;
 }
 
 }  // namespace

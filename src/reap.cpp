@@ -21,13 +21,25 @@
 namespace esg {
 namespace {
 
-/// The dead ones among them, at most `most`.
+/// The dead ones among them that can be closed, at most `most`. In the place of the others.
 Runs dead_of(Runs runs, int64 most) {
   int kept = 0;
   for (int i = 0; i < runs.count && kept < most; ++i)
-    if (runs.items[i].judgement.dead()) runs.items[kept++] = runs.items[i];
+    if (runs.items[i].judgement.dead() && !runs.items[i].uncommitted) runs.items[kept++] = runs.items[i];
   runs.count = kept;
   return runs;
+}
+
+/// Those of them that have a row.
+Runs committed_of(const Runs &runs) {
+  int uncommitted = 0;
+  for (int i = 0; i < runs.count; ++i) uncommitted += runs.items[i].uncommitted ? 1 : 0;
+  if (uncommitted == 0) return runs;
+  Runs committed;
+  committed.items = static_cast<Run *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Run) * runs.count));
+  for (int i = 0; i < runs.count; ++i)
+    if (!runs.items[i].uncommitted) committed.items[committed.count++] = runs.items[i];
+  return committed;
 }
 
 /// How long a reaping waits for the lock of one table.
@@ -84,36 +96,63 @@ void settle(const Guarded &g, const core::Question &question, const Runs &live, 
   hash_destroy(known);
 }
 
-/// The dead ones among the live runs that the filter finds; with one that leaves nothing out, the rest is settled on the way.
-Runs candidates(const Guarded &g, const ReapCall &call, RunFilter filter) {
+/// The dead ones among the live runs that the filter finds; with one that leaves nothing out, the rest is settled on the way, and
+/// where none is dead `alive` (may be null) gets all there are, those of open transactions too.
+Runs candidates(const Guarded &g, const ReapCall &call, RunFilter filter, std::optional<Runs> *alive) {
   const bool all = filter.keys == 0 && filter.scope_condition == nullptr && !filter.exclusive_statuses;
   const bool settling = all && !only_observed(g) && !row_security_applies(g);
   TrackedRuns tracked;
   Leases leases;
   if (settling) {
     filter.tracked = &tracked;
+    filter.uncommitted = alive != nullptr;
     leases = open_leases(g, 0);
   }
   const pg::Identity before = work_as(g);
   Runs runs = read_runs(g, filter, call.question);
   pg::restore(before);
-  if (settling) settle(g, call.question, runs, tracked, leases);
-  return dead_of(runs, PG_INT64_MAX);
+  if (settling) settle(g, call.question, committed_of(runs), tracked, leases);
+  const Runs dead = dead_of(runs, PG_INT64_MAX);
+  if (settling && alive != nullptr && dead.count == 0) *alive = runs;
+  return dead;
 }
 
-void reap_table(const Guarded &g, const ReapCall &call, const RunFilter &filter, Tally *tally) {
+/// `alive` as of candidates(). In the current memory context.
+void reap_table(const Guarded &g, const ReapCall &call, const RunFilter &filter, Tally *tally,
+                std::optional<Runs> *alive) {
   const bool observing = only_observed(g);
   if (!lock_for_reaping(g, observing ? AccessShareLock : RowExclusiveLock)) return;
   ESG_FAULT_POINT("reap.table_locked");
-  const MemoryContext context =
-      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
-  const MemoryContext caller = MemoryContextSwitchTo(context);
-  const Runs dead = candidates(g, call, filter);
+  const Runs dead = candidates(g, call, filter, alive);
   ESG_FAULT_POINT("reap.candidates_found");
   if (observing) observe(g, call, dead, tally);
   else reap_dead(g, call, dead, tally);
+}
+
+/// Calls `work` in a memory context that goes with it.
+template <typename Work>
+void in_context_of_its_own(const Work &work) {
+  const MemoryContext context =
+      AllocSetContextCreate(CurrentMemoryContext, "emag_sync_guard reaping", ALLOCSET_DEFAULT_SIZES);
+  const MemoryContext caller = MemoryContextSwitchTo(context);
+  work();
   MemoryContextSwitchTo(caller);
   MemoryContextDelete(context);
+}
+
+/// Reaps a table and looks after it. Unless it was `named`, what fails is told in a WARNING and fails no other.
+void sweep_table(const Guarded &g, const ReapCall &call, bool named, Tally *tally) {
+  std::optional<Runs> alive;
+  const Tally until_here = *tally;
+  const ErrorData *error = nullptr;
+  if (named) reap_table(g, call, RunFilter{}, tally, &alive);
+  else error = pg::try_in_subtransaction([&] { reap_table(g, call, RunFilter{}, tally, &alive); });
+  look_after(g, call.question, error == nullptr && alive ? &*alive : nullptr);
+  if (error == nullptr) return;
+  *tally = until_here;
+  ereport(
+      WARNING, errcode(error->sqlerrcode), errmsg("could not reap table %s: %s", g.name, error->message),
+      errdetail("%s", error->detail != nullptr ? error->detail : "The table is left as it is; the others are reaped."));
 }
 
 /// Whether the call may and should reap this table; says why not in a NOTICE.
@@ -261,19 +300,7 @@ int64 reap_tables(Oid relation, const ReapCall &call) {
       look_after(g, call.question);
       continue;
     }
-    if (OidIsValid(relation)) {
-      reap_table(g, call, RunFilter{}, &tally);
-      look_after(g, call.question);
-      continue;
-    }
-    const Tally until_here = tally;
-    const ErrorData *error = pg::try_in_subtransaction([&] { reap_table(g, call, RunFilter{}, &tally); });
-    look_after(g, call.question);
-    if (error == nullptr) continue;
-    tally = until_here;
-    ereport(WARNING, errcode(error->sqlerrcode), errmsg("could not reap table %s: %s", g.name, error->message),
-            errdetail("%s",
-                      error->detail != nullptr ? error->detail : "The table is left as it is; the others are reaped."));
+    in_context_of_its_own([&] { sweep_table(g, call, OidIsValid(relation), &tally); });
   }
   if (forbidden > 0)
     ereport(NOTICE, errmsg_plural("%d guarded table was skipped: you may read it but not update it",
@@ -293,7 +320,7 @@ int64 reap_these(const Guarded &g, const ReapCall &call, const RunFilter &filter
   return as_reaping([&] {
     const int level = limit_lock_waits(kTableLockWait);
     Tally tally;
-    reap_table(g, call, filter, &tally);
+    in_context_of_its_own([&] { reap_table(g, call, filter, &tally, nullptr); });
     AtEOXact_GUC(false, level);
     return tally.reaped;
   });

@@ -42,14 +42,14 @@ bool lock_for_sweep(Oid table) {
 
 }  // namespace
 
-void look_after(const Guarded &g, const core::Question &question) {
+void look_after(const Guarded &g, const core::Question &question, const Runs *live) {
   if (!lock_for_sweep(g.table)) return;
   ESG_FAULT_POINT("sweep.table_begins");
   // What was closed just now is not live any more, for the statements that follow.
   CommandCounterIncrement();
   attempt("take in what memory observed of runs of table ", g.name, [&g] { take_in_gaps(g); });
   attempt("learn the rhythms of table ", g.name, [&g, &question] { learn_rhythms(g, question); });
-  attempt("record the alerts on table ", g.name, [&g, &question] { record_alerts(g, question); });
+  attempt("record the alerts on table ", g.name, [&g, &question, live] { record_alerts(g, question, live); });
 }
 
 void look_after_server(const core::Question &question) {

@@ -6,8 +6,9 @@
 
 namespace esg {
 
-/// After the table's dead runs were closed, or left because it is paused.
-void look_after(const Guarded &g, const core::Question &question);
+/// After the table's dead runs were closed, or left because it is paused. `live`: its live runs, those of open transactions too, where
+/// there was none to close and so they are known; null: they are read.
+void look_after(const Guarded &g, const core::Question &question, const Runs *live = nullptr);
 
 /// Once per sweep, at its end, for who may reap a table of this database or owns the extension.
 void look_after_server(const core::Question &question);
