@@ -33,16 +33,18 @@ struct Payload {
   bool cut = false;
 };
 
+constexpr int kMostEscaped = 6;
+
 /// Bytes that a byte takes within a JSON string, at most.
 int escaped(char byte) {
   if (byte == '"' || byte == '\\') return 2;
-  return static_cast<unsigned char>(byte) < ' ' ? 6 : 1;
+  return static_cast<unsigned char>(byte) < ' ' ? kMostEscaped : 1;
 }
 
 /// A JSON string of at most `room` bytes; what does not fit is cut off between two characters. Returns how many it took.
 int put_string(Payload *payload, const char *text, int length, int room) {
   const int before = payload->json.len;
-  int fits = 0;
+  int fits = length <= (room - 2) / kMostEscaped ? length : 0;
   for (int taken = 2; fits < length; ++fits) {
     taken += escaped(text[fits]);
     if (taken > room) break;
@@ -56,7 +58,10 @@ int put_string(Payload *payload, const char *text, int length, int room) {
 }
 
 void put_name(Payload *payload, const char *name) {
-  appendStringInfo(&payload->json, "%s\"%s\": ", payload->json.len > 1 ? ", " : "", name);
+  if (payload->json.len > 1) appendStringInfoString(&payload->json, ", ");
+  appendStringInfoChar(&payload->json, '"');
+  appendStringInfoString(&payload->json, name);
+  appendStringInfoString(&payload->json, "\": ");
 }
 
 void put_text(Payload *payload, const char *name, const char *text, int room) {
@@ -130,16 +135,25 @@ const char *end_payload(Payload *payload) {
   return payload->json.data;
 }
 
-const char *reaping_payload(const Entry &entry, const Line &line) {
+/// How the payloads of one call begin.
+Payload begin_reaping(const Entry &entry) {
   Payload payload = begin_payload(entry.event == Event::kWouldReap ? "would_reap" : "reaped");
   put_instant(&payload, "at", entry.at);
   put_text(&payload, "table", entry.table->name, kTableRoom);
+  return payload;
+}
+
+const char *reaping_payload(const Payload &begun, const Entry &entry, const Line &line, const char *role) {
+  Payload payload;
+  initStringInfo(&payload.json);
+  appendBinaryStringInfo(&payload.json, begun.json.data, begun.json.len);
+  payload.cut = begun.cut;
   put_text(&payload, "key", line.key, kKeyRoom);
   put_scope(&payload, line.scope);
   put_text(&payload, "verdict", line.verdict, kRestRoom);
   put_text(&payload, "reason", line.reason, kTextRoom);
   put_text(&payload, "path", entry.path, kRestRoom);
-  put_text(&payload, "role", GetUserNameFromId(entry.role, false), kNameRoom);
+  put_text(&payload, "role", role, kNameRoom);
   return end_payload(&payload);
 }
 
@@ -280,7 +294,9 @@ void announce_reaped(const Entry &entry, const Line *lines, int count) {
   for (const char *path : {"call", "pg_cron", "worker"}) at_once = at_once || strcmp(entry.path, path) == 0;
   attempt([&] {
     auto **payloads = static_cast<const char **>(palloc(sizeof(char *) * count));
-    for (int i = 0; i < count; ++i) payloads[i] = reaping_payload(entry, lines[i]);
+    const Payload begun = begin_reaping(entry);
+    const char *role = GetUserNameFromId(entry.role, false);
+    for (int i = 0; i < count; ++i) payloads[i] = reaping_payload(begun, entry, lines[i], role);
     ESG_FAULT_POINT("announce.payloads_made");
     deliver(payloads, count, at_once);
   });

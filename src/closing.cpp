@@ -53,7 +53,8 @@ char *text_sql(const Guarded &g, const char *current, const char *message) {
 
 char *time_sql(const Guarded &g, const Column &column, const char *now) {
   if (column.type == TIMESTAMPTZOID) return pstrdup(now);
-  return psprintf("pg_catalog.timezone(%s, %s)", quote_literal_cstr(g.zone_name), now);
+  // As a query of its own it is asked once, and not for each row.
+  return psprintf("(SELECT pg_catalog.timezone(%s, %s))", quote_literal_cstr(g.zone_name), now);
 }
 
 void assign(StringInfo list, const Column &column, const char *value) {

@@ -2,7 +2,6 @@
 
 #include "journal.h"
 
-#include "pg/boundary.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "rights.h"
@@ -47,34 +46,11 @@ Datum jsonb_field(const Line *lines, int count, Jsonb *Line::*field) {
   });
 }
 
-/// Whether JSON may hold what json takes and jsonb does not: an escaped character that no text has (\u0000), a number with
-/// an exponent out of all proportion.
-bool is_doubtful(const char *json) {
-  for (const char *at = json; *at != '\0'; ++at) {
-    if (at[0] == '\\' && at[1] == 'u') return true;
-    if ((at[0] == 'e' || at[0] == 'E') && strspn(at + 1, "+-0123456789") > 4) return true;
-  }
-  return false;
-}
-
-/// A row's JSON as the journal keeps it: as it is or, where jsonb does not take it, as a string of it.
-const char *as_journaled(const char *json) {
-  if (json == nullptr || !is_doubtful(json)) return json;
-  const ErrorData *error =
-      pg::try_in_subtransaction([json] { (void)DirectFunctionCall1(jsonb_in, CStringGetDatum(json)); });
-  if (error == nullptr) return json;
-  StringInfoData string;
-  initStringInfo(&string);
-  escape_json(&string, json);
-  return string.data;
-}
-
 constexpr const char *kInsert =
     "INSERT INTO sync_guard.journal (at, event, relation, relation_name, path, role, session_role,"
     " run_key, reaping, scope, verdict, reason, evidence, run, wanted, false_positive)"
     " SELECT $1, $2, $3::pg_catalog.regclass, $4, $5, $6, $7,"
-    " l.run_key, l.reaping, l.scope, l.verdict, l.reason, l.evidence, l.run::pg_catalog.jsonb,"
-    " l.wanted::pg_catalog.jsonb, l.false_positive"
+    " l.run_key, l.reaping, l.scope, l.verdict, l.reason, l.evidence, l.run, l.wanted, l.false_positive"
     " FROM ROWS FROM (pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),"
     " pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15),"
     " pg_catalog.unnest($16)) AS l (run_key, reaping, scope, verdict, reason, evidence, run, wanted, false_positive)";
@@ -99,14 +75,8 @@ Datum name_datum(Oid role) {
 
 }  // namespace
 
-void write_journal(const Entry &entry, const Line *given, int count) {
+void write_journal(const Entry &entry, const Line *lines, int count) {
   if (count == 0) return;
-  auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
-  for (int i = 0; i < count; ++i) {
-    lines[i] = given[i];
-    lines[i].run = as_journaled(given[i].run);
-    lines[i].wanted = as_journaled(given[i].wanted);
-  }
   pg::Statement insert(kInsert);
   insert.add(TIMESTAMPTZOID, TimestampTzGetDatum(entry.at))
       .add_text(event_name(entry.event))
@@ -125,8 +95,8 @@ void write_journal(const Entry &entry, const Line *given, int count) {
       .add(TEXTARRAYOID, text_field(lines, count, &Line::verdict))
       .add(TEXTARRAYOID, text_field(lines, count, &Line::reason))
       .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::evidence))
-      .add(TEXTARRAYOID, text_field(lines, count, &Line::run))
-      .add(TEXTARRAYOID, text_field(lines, count, &Line::wanted))
+      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::run))
+      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::wanted))
       .add(BOOLARRAYOID, array_of(lines, count, BOOLOID, 1, true, TYPALIGN_CHAR, [](const Line &line, Datum *value) {
              *value = BoolGetDatum(line.false_positive);
              return true;

@@ -25,8 +25,8 @@ struct Line {
   const char *verdict = nullptr;
   const char *reason = nullptr;
   Jsonb *evidence = nullptr;
-  const char *run = nullptr;     ///< JSON text
-  const char *wanted = nullptr;  ///< JSON text
+  Jsonb *run = nullptr;     ///< rows, see row_json.h
+  Jsonb *wanted = nullptr;  ///< the same
   bool false_positive = false;
 };
 

@@ -10,7 +10,9 @@
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
+#include "reap_close.h"
 #include "row_event.h"
+#include "row_json.h"
 
 namespace esg {
 namespace {
@@ -133,9 +135,8 @@ std::optional<Standing> standing_at_once(const Guarded &g, const char *key) {
 }
 
 /// What cannot be noted in full, as where a row is too large for a JSON value, is noted in short: the application's statement is not
-/// to fail for it.
-bool note_without_rows(const Entry &entry, Line line, const ErrorData &error) {
-  const char *wanted = line.wanted;
+/// to fail for it. `wanted`: the row as its writer wants it, as JSON; null: not known.
+bool note_without_rows(const Entry &entry, Line line, const char *wanted, const ErrorData &error) {
   line.run = nullptr;
   line.wanted = nullptr;
   const ErrorData *again = pg::try_in_subtransaction([&] { write_lines_at_once(entry, line); });
@@ -161,14 +162,16 @@ bool note(const RowEvent &event, Event what, const Standing &standing, const cha
   line.false_positive = standing.reaping != 0 && what != Event::kRetried && wanted_status != nullptr &&
                         core::tells_success(wanted_status, g.failed);
   const Entry entry{&g, what, at, "trigger", GetUserId()};
+  const char *wanted = nullptr;
   const ErrorData *error = pg::try_in_subtransaction([&] {
     if (with_row) {
-      line.run = row_json(event, event.before);
-      line.wanted = row_json(event, event.after);
+      wanted = row_json(event, event.after);
+      line.wanted = as_journaled(wanted);
+      line.run = as_journaled(row_json(event, event.before));
     }
     write_lines_at_once(entry, line);
   });
-  const bool noted = error == nullptr || note_without_rows(entry, line, *error);
+  const bool noted = error == nullptr || note_without_rows(entry, line, wanted, *error);
   ESG_FAULT_POINT("judge.noted");
   return noted;
 }
@@ -248,7 +251,9 @@ void refuse(const RowEvent &event, const char *from, const char *to) {
 HeapTuple judge_insert(const RowEvent &event) {
   const Guarded &g = *event.table;
   const char *status = text_of(event, event.after, g.status);
-  const core::Meaning meaning = core::classify_insert(kind_of(g, status));
+  const core::StatusKind kind = kind_of(g, status);
+  const core::Meaning meaning = core::classify_insert(kind);
+  note_judged(g, core::StatusKind::kUnknown, kind);
   if (meaning == core::Meaning::kIllegal) refuse(event, nullptr, status);
   return meaning != core::Meaning::kStart || g.mode == Mode::kObserve ? event.after : fill_start(event);
 }
@@ -278,6 +283,7 @@ HeapTuple judge_update(const RowEvent &event) {
   change.from = kind_of(g, from);
   change.to = kind_of(g, to);
   change.same_status = same_text(from, to);
+  note_judged(g, change.from, change.to);
   change.outcome_changed = changed(event, g.end) || changed(event, g.duration) || changed(event, g.error);
   if (change.same_status && (!change.outcome_changed || change.from != core::StatusKind::kTerminal)) return event.after;
   const bool observing = g.mode == Mode::kObserve;

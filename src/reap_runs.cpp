@@ -10,15 +10,11 @@
 #include "reap_runs.h"
 
 #include "announce.h"
-
-#include "closing.h"
 #include "fault.h"
-#include "journal.h"
 #include "liveness.h"
 #include "locks.h"
 #include "pg/boundary.h"
-#include "pg/spi.h"
-#include "token.h"
+#include "reap_close.h"
 #include "worker.h"
 
 namespace esg {
@@ -46,52 +42,6 @@ struct Outcome {
   int locked = 0;  ///< by others
 };
 
-Datum keys_of(const Run *const *runs, int count) {
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
-  for (int i = 0; i < count; ++i) keys[i] = runs[i]->key;
-  return pg::text_array(keys, count);
-}
-
-Line line_of(const Guarded &g, const Run &run, const core::Question &question, const char *reason) {
-  Line line;
-  line.key = run.key;
-  line.scope = scope_json(g, run.scope);
-  line.verdict = core::verdict_name(run.judgement.verdict);
-  line.reason = reason;
-  line.evidence = evidence_json(g, run, question);
-  line.run = run.row;
-  return line;
-}
-
-/// The closing UPDATE; parameters: now, then per run ctid, tableoid, message, duration, position.
-char *closing_statement(const Guarded &g) {
-  return psprintf(
-      "UPDATE %s SET %s"
-      " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5))"
-      " WITH ORDINALITY AS v (ctid, tableoid, message, duration, n)"
-      " WHERE t.ctid OPERATOR(pg_catalog.=) v.ctid AND t.tableoid OPERATOR(pg_catalog.=) v.tableoid"
-      " RETURNING v.n, %s::pg_catalog.text",
-      from_item(g), closing_assignments(g, "$1", "v.message", "v.duration"), column_ref(g.status));
-}
-
-/// False: some are locked by others.
-bool end_leases_of(const Guarded &g, const Run *const *runs, int count) {
-  auto **leased = static_cast<const Run **>(palloc(sizeof(Run *) * Max(count, 1)));
-  int leases = 0;
-  for (int i = 0; i < count; ++i)
-    if (runs[i]->token != 0) leased[leases++] = runs[i];
-  return leases == 0 || end_leases(g, keys_of(leased, leases), "reaped") == static_cast<uint64>(leases);
-}
-
-/// What the table's trigger has ended as "finished", since it was locked before, was reaped.
-void rename_ends_of(const Run *const *runs, int count) {
-  auto *tokens = static_cast<int64 *>(palloc(sizeof(int64) * count));
-  int leases = 0;
-  for (int i = 0; i < count; ++i)
-    if (runs[i]->token != 0) tokens[leases++] = runs[i]->token;
-  rename_ends(tokens, leases);
-}
-
 /// Whether a locked run is still there to be closed: its worker is not just committing, and gave no sign since it was judged.
 /// From here on a fence waits, and a heartbeat finds the run closed when this transaction has committed.
 bool keep_from_worker(const Guarded &g, const Run &run, int *fenced) {
@@ -100,92 +50,6 @@ bool keep_from_worker(const Guarded &g, const Run &run, int *fenced) {
     return false;
   }
   return track_closing(g.table, run.key, run.memory);
-}
-
-/// Of the runs just closed, those that the table's own triggers have set back already.
-Runs set_back(const Guarded &g, const Run *const *runs, int count) {
-  pg::Statement query(psprintf("SELECT %s::pg_catalog.text FROM %s WHERE %s AND %s", column_ref(g.key), from_item(g),
-                               key_condition(g, "$1"), status_condition(g, g.live, g.live_count)));
-  query.add(TEXTARRAYOID, keys_of(runs, count));
-  Runs found;
-  found.items = static_cast<Run *>(palloc(sizeof(Run) * count));
-  const MemoryContext context = CurrentMemoryContext;
-  const pg::Identity before = work_as(g);
-  pg::spi_begin();
-  const uint64 rows = pg::spi_run(query, pg::Access::kRead);
-  for (uint64 i = 0; i < rows; ++i) {
-    const char *key = pg::spi_text(i, 1, context);
-    for (int n = 0; n < count && key != nullptr; ++n)
-      if (strcmp(runs[n]->key, key) == 0) found.items[found.count++] = *runs[n];
-  }
-  pg::spi_end();
-  pg::restore(before);
-  return found;
-}
-
-/// The trigger that judged that found no reaping to mark: the line of it comes after the UPDATE.
-void note_retries(const Guarded &g, const ReapCall &call, const Runs &runs) {
-  const Entry entry{&g, Event::kRetried, call.question.now, "trigger", call.role};
-  for (int i = 0; i < runs.count; ++i) {
-    Line line;
-    line.key = runs.items[i].key;
-    line.reaping = standing_of(g, line.key).reaping;
-    line.scope = scope_json(g, runs.items[i].scope);
-    write_journal(entry, &line, 1);
-  }
-}
-
-/// Closes locked, dead runs: the UPDATE as the owner or the caller, the journal as the extension's owner. Raises where
-/// the table's own triggers kept a run from being closed.
-void close_runs(const Guarded &g, const ReapCall &call, Run *const *runs, int count) {
-  // Not when the call began: in a long sweep a run may have started since.
-  const TimestampTz now = GetCurrentTimestamp();
-  auto *ctids = static_cast<Datum *>(palloc(sizeof(Datum) * count));
-  auto *tables = static_cast<Datum *>(palloc(sizeof(Datum) * count));
-  auto **reasons = static_cast<const char **>(palloc(sizeof(char *) * count));
-  auto **durations = static_cast<const char **>(palloc0(sizeof(char *) * count));
-  for (int i = 0; i < count; ++i) {
-    ctids[i] = PointerGetDatum(&runs[i]->ctid);
-    tables[i] = ObjectIdGetDatum(runs[i]->tableoid);
-    reasons[i] = reason_of(g, *runs[i]);
-    if (g.duration.exists() && runs[i]->started) durations[i] = duration_text(g, now - *runs[i]->started);
-  }
-  pg::Statement update(closing_statement(g));
-  update.add(TIMESTAMPTZOID, TimestampTzGetDatum(now))
-      .add(TIDARRAYOID,
-           PointerGetDatum(construct_array(ctids, count, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT)))
-      .add(OIDARRAYOID, PointerGetDatum(construct_array(tables, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT)))
-      .add(TEXTARRAYOID, pg::text_array(reasons, count))
-      .add(TEXTARRAYOID, pg::text_array(durations, count));
-
-  const bool leases_ended = end_leases_of(g, runs, count);
-  ESG_FAULT_POINT("reap.leases_ended");
-  const pg::Identity before = work_as(g, pg::Access::kWrite);
-  const MemoryContext context = CurrentMemoryContext;
-  pg::spi_begin();
-  const uint64 updated = pg::spi_run(update, pg::Access::kWrite);
-  for (uint64 i = 0; i < updated; ++i) {
-    const char *status = pg::spi_text(i, 2, context);
-    if (strcmp(status, g.failed) != 0)
-      ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-              errmsg("a trigger of table %s turned the status of a reaped run into \"%s\"", g.name, status));
-  }
-  pg::spi_end();
-  pg::restore(before);
-  if (updated != static_cast<uint64>(count))
-    ereport(ERROR, errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-            errmsg("a trigger of table %s kept a run from being closed", g.name));
-  if (!leases_ended) rename_ends_of(runs, count);
-  ESG_FAULT_POINT("reap.rows_closed");
-
-  auto *lines = static_cast<Line *>(palloc(sizeof(Line) * count));
-  for (int i = 0; i < count; ++i) lines[i] = line_of(g, *runs[i], call.question, reasons[i]);
-  const Entry entry{&g, Event::kReaped, now, call.path, call.role};
-  write_journal(entry, lines, count);
-  note_retries(g, call, set_back(g, runs, count));
-  ESG_FAULT_POINT("reap.journal_written");
-  announce_reaped(entry, lines, count);
-  ESG_FAULT_POINT("reap.announced");
 }
 
 int count_dead(const Runs &runs) {
@@ -209,7 +73,7 @@ Outcome close_group(const Guarded &g, const ReapCall &call, const Run *const *ca
   pg::restore(before);
   ESG_FAULT_POINT("reap.rows_locked");
   tally->rows_read += locked.count;
-  for (int i = 0; i < locked.count; ++i) tally->bytes_read += static_cast<int64>(strlen(locked.items[i].row));
+  for (int i = 0; i < locked.count; ++i) tally->bytes_read += VARSIZE(locked.items[i].row);
 
   Outcome outcome;
   auto **dead = static_cast<Run **>(palloc(sizeof(Run *) * Max(locked.count, 1)));

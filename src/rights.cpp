@@ -79,21 +79,6 @@ bool has_temporary_objects() {
   return found;
 }
 
-/// Whether a value of the type becomes text or JSON by a function that someone has made.
-bool is_cast_by_code(Oid type) {
-  const Oid element = get_element_type(type);
-  if (OidIsValid(element)) type = getBaseType(element);
-  if (type < FirstNormalObjectId) return false;
-  if (get_typtype(type) == TYPTYPE_COMPOSITE) return true;
-  for (const Oid target : {TEXTOID, JSONOID}) {
-    Oid function = InvalidOid;
-    if (find_coercion_pathway(target, type, COERCION_EXPLICIT, &function) == COERCION_PATH_FUNC &&
-        function >= FirstNormalObjectId)
-      return true;
-  }
-  return false;
-}
-
 /// Whether the table's owner has put casts of his own under what the guard reads.
 bool is_read_by_code(const Guarded &g, ToRead to_read) {
   bool found = is_cast_by_code(g.key.type) || is_cast_by_code(g.status.type);
@@ -134,6 +119,20 @@ void refuse_partitions_of_others(const Guarded &g, Oid owner) {
 }
 
 }  // namespace
+
+bool is_cast_by_code(Oid type) {
+  const Oid element = get_element_type(type);
+  if (OidIsValid(element)) type = getBaseType(element);
+  if (type < FirstNormalObjectId) return false;
+  if (get_typtype(type) == TYPTYPE_COMPOSITE) return true;
+  for (const Oid target : {TEXTOID, JSONOID}) {
+    Oid function = InvalidOid;
+    if (find_coercion_pathway(target, type, COERCION_EXPLICIT, &function) == COERCION_PATH_FUNC &&
+        function >= FirstNormalObjectId)
+      return true;
+  }
+  return false;
+}
 
 bool may_read(const Guarded &g) {
   if (g.relid != g.table) {

@@ -30,6 +30,9 @@ bool row_security_applies(const Guarded &g);
 /// another owner would let someone else act as the owner.
 pg::Identity work_as(const Guarded &g, pg::Access access = pg::Access::kRead);
 
+/// Whether a value of the type (a domain's base type) becomes text or JSON by a function that someone has made.
+bool is_cast_by_code(Oid type);
+
 /// What is read of a table.
 enum class ToRead { kAll, kJudged };
 

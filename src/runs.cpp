@@ -6,6 +6,7 @@
 #include "liveness.h"
 #include "passed_over.h"
 #include "pg/spi.h"
+#include "row_json.h"
 
 namespace esg {
 namespace {
@@ -41,7 +42,7 @@ Run make_run(const Guarded &g, uint64 number, MemoryContext context) {
   run.active = instant_of(g.activity, value, is_null, g.zone);
   run.done = optional_int(number, kDone);
   run.total = optional_int(number, kTotal);
-  run.row = pg::spi_text(number, kRow, context);
+  run.row = spi_row(number, kRow, context);
   run.scope.count = g.scope_count;
   for (int i = 0; i < g.scope_count; ++i) {
     const char *text = pg::spi_text(number, kFirstScope + i, context);
@@ -152,11 +153,32 @@ void append_uncommitted(const Guarded &g, const RunFilter &filter, const Knowled
 
 /// Oldest first; runs without a start come last.
 int by_start(const void *a, const void *b) {
-  const auto *left = static_cast<const Run *>(a);
-  const auto *right = static_cast<const Run *>(b);
+  const auto *left = *static_cast<const Run *const *>(a);
+  const auto *right = *static_cast<const Run *const *>(b);
   if (left->started.has_value() != right->started.has_value()) return left->started ? -1 : 1;
   if (left->started && *left->started != *right->started) return *left->started < *right->started ? -1 : 1;
   return strcmp(left->key, right->key);
+}
+
+/// Sorts pointers: runs are large, and go where they belong in one turn.
+void sort_by_start(Runs *runs) {
+  const Size size = sizeof(Run *) * Max(runs->count, 1);
+  auto **order = static_cast<Run **>(MemoryContextAllocHuge(CurrentMemoryContext, size));
+  for (int i = 0; i < runs->count; ++i) order[i] = &runs->items[i];
+  qsort(order, runs->count, sizeof(Run *), by_start);
+  for (int i = 0; i < runs->count; ++i) {
+    if (order[i] == nullptr || order[i] == &runs->items[i]) continue;
+    const Run first = runs->items[i];
+    int at = i;
+    for (Run *from = order[at]; from != &runs->items[i]; from = order[at]) {
+      runs->items[at] = *from;
+      order[at] = nullptr;
+      at = static_cast<int>(from - runs->items);
+    }
+    runs->items[at] = first;
+    order[at] = nullptr;
+  }
+  pfree(order);
 }
 
 const char *type_name(Oid type) { return pg::type_sql(type); }
@@ -239,8 +261,7 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
   append_column(&sql, g.activity, "", "pg_catalog.timestamptz");
   append_column(&sql, g.done, "::pg_catalog.int8", "pg_catalog.int8");
   append_column(&sql, g.total, "::pg_catalog.int8", "pg_catalog.int8");
-  appendStringInfoString(
-      &sql, filter.with_row ? ", pg_catalog.row_to_json(t.*)::pg_catalog.text" : ", NULL::pg_catalog.text");
+  appendStringInfo(&sql, ", %s", filter.with_row ? row_sql(g) : "NULL::pg_catalog.text");
   for (int i = 0; i < g.scope_count; ++i) append_column(&sql, g.scope[i], "::pg_catalog.text", "pg_catalog.text");
   appendStringInfo(&sql, " FROM %s WHERE ", from_item(g));
   if (filter.any_status) appendStringInfoString(&sql, "true");
@@ -269,6 +290,7 @@ Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement statement(runs_query(g, filter));
   if (filter.keys != 0) statement.add(TEXTARRAYOID, filter.keys);
+  statement.fetches = filter.keys != 0;
   if (filter.snapshot != nullptr) *filter.snapshot = statement.snapshot = RegisterSnapshot(GetLatestSnapshot());
   pg::spi_begin();
   const uint64 rows = pg::spi_run(statement, filter.lock ? pg::Access::kWrite : pg::Access::kRead);
@@ -297,7 +319,7 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
   look_for_passing_over(g, question, runs.items, runs.count);
   if (uncommitted) append_uncommitted(g, filter, knowledge, question, &runs);
-  qsort(runs.items, runs.count, sizeof(Run), by_start);
+  sort_by_start(&runs);
   if (filter.tracked != nullptr) *filter.tracked = knowledge.tracked;
   return runs;
 }

@@ -21,7 +21,7 @@ struct Run {
   core::Evidence evidence;
   core::Limits limits;
   core::Judgement judgement;
-  const char *row;  ///< the row as JSON text, where asked for
+  Jsonb *row;  ///< the row as the journal keeps it, where asked for
 
   bool uncommitted;    ///< known from memory alone: its writer's transaction was just open; there is no ctid, no row
   int writer_pid;      ///< uncommitted: of that transaction's session, 0 where it was prepared

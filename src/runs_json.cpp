@@ -5,53 +5,66 @@
 namespace esg {
 namespace {
 
-void append_json_field(StringInfo json, const char *name) {
-  if (json->len > 1) appendStringInfoString(json, ", ");
-  escape_json(json, name);
-  appendStringInfoString(json, ": ");
-}
+/// A jsonb object that is being put together.
+class Object {
+ public:
+  Object() { push(WJB_BEGIN_OBJECT, nullptr); }
 
-void append_instant(StringInfo json, const char *name, const std::optional<core::Micros> &instant) {
-  append_json_field(json, name);
-  if (instant) escape_json(json, iso_utc(*instant));
-  else appendStringInfoString(json, "null");
-}
+  Object &add_null(const char *name) {
+    JsonbValue value;
+    value.type = jbvNull;
+    return add(name, &value);
+  }
+  Object &add_text(const char *name, const char *text) { return add_text(name, text, strlen(text)); }
+  Object &add_text(const char *name, const char *text, std::size_t length) {
+    JsonbValue value;
+    value.type = jbvString;
+    value.val.string.val = const_cast<char *>(text);
+    value.val.string.len = static_cast<int>(length);
+    return add(name, &value);
+  }
+  Object &add_number(const char *name, int64 number) { return add_numeric(name, int64_to_numeric(number)); }
+  Object &add_number(const char *name, const std::optional<int64> &number) {
+    return number ? add_number(name, *number) : add_null(name);
+  }
+  Object &add_instant(const char *name, const std::optional<core::Micros> &instant) {
+    return instant ? add_text(name, iso_utc(*instant)) : add_null(name);
+  }
+  /// A span in seconds, to the millisecond.
+  Object &add_seconds(const char *name, const std::optional<core::Micros> &span) {
+    return span ? add_numeric(name, int64_div_fast_to_numeric(*span / 1000, 3)) : add_null(name);
+  }
 
-int64 absolute(int64 value) { return value < 0 ? -value : value; }
+  Jsonb *finish() {
+    push(WJB_END_OBJECT, nullptr);
+    return JsonbValueToJsonb(state_.result);
+  }
 
-/// A span in seconds, to the millisecond.
-void append_seconds(StringInfo json, const char *name, const std::optional<core::Micros> &span) {
-  append_json_field(json, name);
-  if (!span) return appendStringInfoString(json, "null");
-  const int64 ms = *span / 1000;
-  appendStringInfo(json, "%s" INT64_FORMAT ".%03d", ms < 0 ? "-" : "", absolute(ms / 1000),
-                   static_cast<int>(absolute(ms % 1000)));
-}
+ private:
+  pg::JsonbInStateCompat state_{};
 
-Jsonb *parse_jsonb(const char *text) { return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text))); }
+  void push(JsonbIteratorToken token, JsonbValue *value) { pg::push_jsonb_value_compat(&state_, token, value); }
+  Object &add(const char *name, JsonbValue *value) {
+    JsonbValue key;
+    key.type = jbvString;
+    key.val.string.val = const_cast<char *>(name);
+    key.val.string.len = static_cast<int>(strlen(name));
+    push(WJB_KEY, &key);
+    push(WJB_VALUE, value);
+    return *this;
+  }
+  Object &add_numeric(const char *name, Numeric number) {
+    JsonbValue value;
+    value.type = jbvNumeric;
+    value.val.numeric = number;
+    return add(name, &value);
+  }
+};
 
-void append_number(StringInfo json, const char *name, int64 value) {
-  append_json_field(json, name);
-  appendStringInfo(json, INT64_FORMAT, value);
-}
-
-void append_string(StringInfo json, const char *name, const char *value) {
-  append_json_field(json, name);
-  escape_json(json, value);
-}
-
-/// What is known of the run beside its row.
-void append_lease(StringInfo json, const Run &run) {
-  const core::Evidence &evidence = run.evidence;
-  if (evidence.progress_changed) append_instant(json, "progress_changed", evidence.progress_changed);
-  if (run.token == 0) return;
-  append_number(json, "token", run.token);
-  append_string(json, "lease", evidence.lease.kind == core::LeaseKind::kSessionBound ? "session" : "heartbeat");
-  append_seconds(json, "ttl_seconds", evidence.lease.ttl);
-  if (run.worker != nullptr) append_string(json, "worker", run.worker);
-  if (run.memory != nullptr && run.memory->token == run.token)
-    append_number(json, "session_pid", run.memory->session_pid);
-  if (run.fence_pid > 0) append_number(json, "fenced_by_pid", run.fence_pid);
+/// Writes `value` with so many digits; returns behind them.
+char *put_digits(char *out, int value, int digits) {
+  for (int i = digits - 1; i >= 0; --i, value /= 10) out[i] = static_cast<char>('0' + value % 10);
+  return out + digits;
 }
 
 }  // namespace
@@ -59,24 +72,35 @@ void append_lease(StringInfo json, const Run &run) {
 char *iso_utc(core::Micros instant) {
   struct pg_tm tm;
   fsec_t fsec;
-  int offset;
-  if (timestamp2tm(instant, &offset, &tm, &fsec, nullptr, pg_tzset("UTC")) != 0) return pstrdup("out of range");
-  return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                  tm.tm_sec, static_cast<int>(fsec));
+  if (timestamp2tm(instant, nullptr, &tm, &fsec, nullptr, nullptr) != 0) return pstrdup("out of range");
+  const bool usual = tm.tm_year >= 0 && tm.tm_year <= 9999;
+  char *text = usual ? static_cast<char *>(palloc(sizeof "2000-01-01T00:00:00.000000+00:00")) : nullptr;
+  if (!usual)
+    return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06d+00:00", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour,
+                    tm.tm_min, tm.tm_sec, static_cast<int>(fsec));
+  char *at = put_digits(text, tm.tm_year, 4);
+  const struct {
+    char before;
+    int value;
+  } parts[] = {{'-', tm.tm_mon}, {'-', tm.tm_mday}, {'T', tm.tm_hour}, {':', tm.tm_min}, {':', tm.tm_sec}};
+  for (const auto &part : parts) {
+    *at++ = part.before;
+    at = put_digits(at, part.value, 2);
+  }
+  *at++ = '.';
+  strcpy(put_digits(at, static_cast<int>(fsec), 6), "+00:00");
+  return text;
 }
 
 Jsonb *scope_json(const Guarded &g, const core::Scope &scope) {
   if (g.scope_count == 0) return nullptr;
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '{');
+  Object object;
   for (int i = 0; i < g.scope_count; ++i) {
-    append_json_field(&json, g.scope[i].name);
-    if (scope.values[i]) escape_json(&json, scope.values[i]->data());
-    else appendStringInfoString(&json, "null");
+    const core::ScopeValue &value = scope.values[i];
+    if (value) object.add_text(g.scope[i].name, value->data(), value->size());
+    else object.add_null(g.scope[i].name);
   }
-  appendStringInfoChar(&json, '}');
-  return parse_jsonb(json.data);
+  return object.finish();
 }
 
 Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &question) {
@@ -84,36 +108,33 @@ Jsonb *evidence_json(const Guarded &g, const Run &run, const core::Question &que
     if (!instant) return std::nullopt;
     return question.now - *instant;
   };
-  const auto last_sign = core::last_sign_of_life(run.evidence);
-  StringInfoData json;
-  initStringInfo(&json);
-  appendStringInfoChar(&json, '{');
-  append_json_field(&json, "status");
-  escape_json(&json, run.status);
-  append_instant(&json, "judged_at", question.now);
-  append_instant(&json, "started_at", run.started);
-  append_seconds(&json, "age_seconds", since(run.started));
-  append_instant(&json, "last_sign_of_life", last_sign);
-  append_seconds(&json, "silence_seconds", since(last_sign));
-  if (g.done.exists()) {
-    append_json_field(&json, "done");
-    if (run.done) appendStringInfo(&json, INT64_FORMAT, *run.done);
-    else appendStringInfoString(&json, "null");
-  }
-  if (g.total.exists()) {
-    append_json_field(&json, "total");
-    if (run.total) appendStringInfo(&json, INT64_FORMAT, *run.total);
-    else appendStringInfoString(&json, "null");
-  }
-  append_lease(&json, run);
-  if (run.evidence.passed_over) append_instant(&json, "passed_over_at", run.evidence.passed_over);
-  if (run.evidence.server_started) append_instant(&json, "server_started", run.evidence.server_started);
-  append_json_field(&json, "rule");
-  appendStringInfo(&json, "%d", run.judgement.rule);
-  append_seconds(&json, "measured_seconds", run.judgement.measured);
-  append_seconds(&json, "limit_seconds", run.judgement.limit);
-  appendStringInfoChar(&json, '}');
-  return parse_jsonb(json.data);
+  const core::Evidence &evidence = run.evidence;
+  const auto last_sign = core::last_sign_of_life(evidence);
+  const bool leased = run.token != 0;
+  const bool lease_in_memory = leased && run.memory != nullptr && run.memory->token == run.token;
+  // In the order in which jsonb keeps them, by the lengths of their names: that saves the sorting.
+  Object object;
+  if (g.done.exists()) object.add_number("done", run.done);
+  object.add_number("rule", run.judgement.rule);
+  if (leased)
+    object.add_text("lease", evidence.lease.kind == core::LeaseKind::kSessionBound ? "session" : "heartbeat")
+        .add_number("token", run.token);
+  if (g.total.exists()) object.add_number("total", run.total);
+  object.add_text("status", run.status);
+  if (leased && run.worker != nullptr) object.add_text("worker", run.worker);
+  object.add_instant("judged_at", question.now)
+      .add_instant("started_at", run.started)
+      .add_seconds("age_seconds", since(run.started));
+  if (lease_in_memory) object.add_number("session_pid", run.memory->session_pid);
+  if (leased) object.add_seconds("ttl_seconds", evidence.lease.ttl);
+  if (leased && run.fence_pid > 0) object.add_number("fenced_by_pid", run.fence_pid);
+  object.add_seconds("limit_seconds", run.judgement.limit);
+  if (evidence.passed_over) object.add_instant("passed_over_at", evidence.passed_over);
+  if (evidence.server_started) object.add_instant("server_started", evidence.server_started);
+  object.add_seconds("silence_seconds", since(last_sign)).add_seconds("measured_seconds", run.judgement.measured);
+  if (evidence.progress_changed) object.add_instant("progress_changed", evidence.progress_changed);
+  object.add_instant("last_sign_of_life", last_sign);
+  return object.finish();
 }
 
 char *why_of(const Run &run) {

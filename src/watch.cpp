@@ -12,6 +12,7 @@
 #include "liveness.h"
 #include "passed_over.h"
 #include "pg/boundary.h"
+#include "reap_close.h"
 #include "row_event.h"
 
 namespace esg {
@@ -118,7 +119,8 @@ void end_lease(const Guarded &g, const char *key, const char *reason) {
 /// The run has ended: its status says so.
 void watch_end(const Guarded &g, const char *key) {
   const Ended ended = track_end(g.table, key);
-  if (ended.may_have_lease) end_lease(g, key, "finished");
+  const bool has_none = is_closed_without_lease(g, key);
+  if (ended.may_have_lease && !has_none) end_lease(g, key, "finished");
   if (g.exclusive && ended.may_be_passed_over) forget_passed_over(g, key);
 }
 

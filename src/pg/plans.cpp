@@ -65,15 +65,31 @@ SPIPlanPtr prepare(const Statement &statement, int options) {
   return plan;
 }
 
+/// Plans a statement that fetches rows without what reads whole tables. Kept, the plan may outlive the size that the table has now;
+/// and arrays, however long, are taken for short ones.
+void plan_fetching(SPIPlanPtr plan, bool is_kept) {
+  const int level = NewGUCNestLevel();
+  for (const char *name : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+    (void)set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+  CachedPlan *made = SPI_plan_get_cached_plan(plan);
+  if (made != nullptr) ReleaseCachedPlan(made, is_kept ? CurrentResourceOwner : nullptr);
+  AtEOXact_GUC(false, level);
+}
+
 }  // namespace
 
-SPIPlanPtr prepare_plan(const Statement &statement) { return prepare(statement, 0); }
+SPIPlanPtr prepare_plan(const Statement &statement) {
+  const SPIPlanPtr plan = prepare(statement, statement.fetches ? CURSOR_OPT_GENERIC_PLAN : 0);
+  if (statement.fetches) plan_fetching(plan, false);
+  return plan;
+}
 
 KeptPlan *find_or_keep_plan(const Statement &statement) {
   const uint64 hash = hash_of(statement);
   for (int i = 0; i < kept_count; ++i)
     if (is_of(kept[i], statement, hash)) {
       kept[i].used = ++uses;
+      if (statement.fetches && !SPI_plan_is_valid(kept[i].plan)) plan_fetching(kept[i].plan, true);
       return &kept[i];
     }
   if (!was_run_before(hash)) return nullptr;
@@ -91,6 +107,7 @@ KeptPlan *find_or_keep_plan(const Statement &statement) {
   place->hash = hash;
   place->used = ++uses;
   if (place == &kept[kept_count]) ++kept_count;
+  if (statement.fetches) plan_fetching(plan, true);
   return place;
 }
 

@@ -75,8 +75,17 @@ Datum spi_datum(uint64 row, int number, bool *is_null) {
 
 char *spi_text(uint64 row, int number, MemoryContext context) {
   Assert(row < SPI_tuptable->numvals && number >= 1 && number <= SPI_tuptable->tupdesc->natts);
-  const char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
-  return value == nullptr ? nullptr : MemoryContextStrdup(context, value);
+  if (SPI_gettypeid(SPI_tuptable->tupdesc, number) != TEXTOID) {
+    const char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number);
+    return value == nullptr ? nullptr : MemoryContextStrdup(context, value);
+  }
+  bool is_null;
+  const Datum value = spi_datum(row, number, &is_null);
+  if (is_null) return nullptr;
+  const MemoryContext before = MemoryContextSwitchTo(context);
+  char *copy = TextDatumGetCString(value);
+  MemoryContextSwitchTo(before);
+  return copy;
 }
 
 char *type_sql(Oid type) {

@@ -17,6 +17,7 @@ struct Statement {
   Oid types[kMaxParameters] = {};
   Datum values[kMaxParameters] = {};
   char nulls[kMaxParameters + 1] = {};
+  bool fetches = false;  ///< rows by their keys or places, few of the table's: planned so, whatever size that has
   Snapshot snapshot = nullptr;  ///< of kRead: what it sees, registered by the caller; null: the latest
 
   explicit Statement(const char *statement) : sql(statement) {}

@@ -72,5 +72,33 @@ is(sql(q{SELECT outcome, false_positive FROM sync_guard.reaped_syncs}), 'retried
 is(sql($entry), 'running', 'and memory knows');
 sql(q{UPDATE runs SET status = 'failed' WHERE sync_type = 'untiring'});
 is(sql($entry), 'running', 'and so it is where its own worker ends it');
+sql(q{ALTER TABLE runs ENABLE ALWAYS TRIGGER b; DELETE FROM runs WHERE sync_type = 'untiring';
+	INSERT INTO runs (sync_type, started_at) VALUES ('untiring', (now() AT TIME ZONE 'UTC') - interval '3 hours')});
+is(sql(q{SET session_replication_role = replica; SELECT sync_guard.reap_stale_syncs(relation => 'runs')}), '1', 'it is reaped where the triggers of the guard do not fire');
+is(sql(q{SELECT string_agg(outcome, ' ') FROM sync_guard.reaped_syncs}), 'retried retried', 'which the journal tells too');
+sql(q{ALTER TABLE runs ENABLE TRIGGER b; DELETE FROM runs WHERE sync_type = 'untiring'});
+
+# ---- a run that is set back, leased and ended while it is reaped: before the guard hears of the reaping, and after -----------------
+sql(q{
+	CREATE FUNCTION relapse() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		UPDATE runs SET status = 'running' WHERE id = NEW.id;
+		PERFORM sync_guard.take_lease('runs', NEW.id);
+		UPDATE runs SET status = 'completed' WHERE id = NEW.id;
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER c AFTER UPDATE ON runs FOR EACH ROW WHEN (NEW.status = 'failed' AND NEW.sync_type = 'relapses first')
+		EXECUTE FUNCTION relapse();
+	CREATE TRIGGER zzzz AFTER UPDATE ON runs FOR EACH ROW WHEN (NEW.status = 'failed' AND NEW.sync_type = 'relapses last')
+		EXECUTE FUNCTION relapse()});
+for my $known ('is known', 'is not known') {
+	my $before = $known eq 'is known' ? '' : 'SET emag_sync_guard.enabled = off;';
+	sql(qq{$before INSERT INTO runs (sync_type, started_at)
+		SELECT 'relapses ' || w, (now() AT TIME ZONE 'UTC') - interval '3 hours' FROM unnest('{first,last}'::text[]) AS w});
+	is(sql(q{SELECT sync_guard.reap_stale_syncs(relation => 'runs')}), '2', "runs that relapse are reaped: memory $known");
+	is(sql(q{SELECT string_agg(DISTINCT status, ' ') FROM runs WHERE sync_type LIKE 'relapses%'}), 'completed', 'and end');
+	is(sql(q{SELECT string_agg(coalesce(end_reason, 'open'), ' ') FROM sync_guard.leases}), 'finished finished', 'and so do their leases');
+	sql(q{DELETE FROM runs WHERE sync_type LIKE 'relapses%'; DELETE FROM sync_guard.leases});
+}
 $node->stop;
 done_testing();
