@@ -120,32 +120,23 @@ bool is_own(const Tracked &run) { return TransactionIdIsCurrentTransactionId(Xid
 /// The runs that overlap the claim, those of open transactions too.
 RunFilter runs_in_scope(const Claim &claim) {
   RunFilter filter;
-  filter.exclusive_statuses = true;
-  filter.scope_condition = overlap_condition(claim.g, claim.scope, nullptr);
   filter.uncommitted = true;
-  filter.scope = &claim.scope;
-  filter.overlaps = true;
   filter.without_leases = claim.without_leases;
+  filter_by_overlap(claim.g, claim.scope, nullptr, &filter);
   return filter;
 }
 
-/// The run of another, open transaction that overlaps the claim, as memory knows it; null where there is none. Reads as the
-/// table's owner.
-const Run *uncommitted_rival(const Claim &claim) {
-  const TrackedRuns tracked = tracked_runs(claim.g.table);
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(tracked.count, 1)));
-  int count = 0;
-  for (int i = 0; i < tracked.count; ++i)
-    if (tracked.items[i].uncommitted() && !is_own(tracked.items[i])) keys[count++] = tracked.items[i].key;
-  if (count == 0) return nullptr;
-  RunFilter filter = runs_in_scope(claim);
-  filter.keys = pg::text_array(keys, count);
-  const pg::Identity before = read_as_owner(claim.g, ToRead::kJudged);
-  const Runs runs = read_runs(claim.g, filter, claim.question);
-  pg::restore(before);
-  for (int i = 0; i < runs.count; ++i)
-    if (runs.items[i].uncommitted && strcmp(runs.items[i].key, claim.key) != 0) return &runs.items[i];
-  return nullptr;
+/// The run of another, open transaction that overlaps the claim, as memory knows it: that of the process which holds the scope,
+/// else the oldest; null where there is none.
+const Run *uncommitted_rival(const Claim &claim, int holder_pid) {
+  const Runs runs = uncommitted_runs(claim.g, runs_in_scope(claim), claim.question);
+  const Run *rival = nullptr;
+  for (int i = 0; i < runs.count; ++i) {
+    const Run &run = runs.items[i];
+    if (is_own(*run.memory) || strcmp(run.key, claim.key) == 0) continue;
+    if (rival == nullptr || (run.writer_pid == holder_pid && rival->writer_pid != holder_pid)) rival = &run;
+  }
+  return rival;
 }
 
 /// A sentence on a run that is not committed yet.
@@ -175,12 +166,7 @@ char *hint_for_starting(const Holder &holder, bool abandoned) {
   const char *who = describe_holder(tag);
   const Holder holder = holder_of(tag);
   const Run *rival = nullptr;
-  // Whatever keeps it from being described, the starter is to be told who is in his way.
-  if (have_memory() && may_see_others(claim.g))
-    (void)pg::try_in_subtransaction([&] {
-      lock_to_look(claim.g);
-      rival = uncommitted_rival(claim);
-    });
+  if (have_memory() && may_see_others(claim.g)) rival = uncommitted_rival(claim, holder.pid);
   ereport(ERROR, errcode(kScopeRunning),
           errmsg("another run of this scope of table %s is just being started", claim.g.name),
           errdetail("It is being started by %s, and is not committed yet.%s", who,
@@ -248,6 +234,48 @@ List *overlapping_values(const Guarded &g, int column, const core::ScopeValue &v
         core::overlap(column, value, g.overlaps[i].value, g.overlaps, g.overlap_count))
       append_value(&values, g.overlaps[i].value);
   return values;
+}
+
+char *condition_of(const Guarded &g, const core::Scope &scope, const bool *any, RunFilter *filter) {
+  StringInfoData sql;
+  initStringInfo(&sql);
+  appendStringInfoString(&sql, "true");
+  for (int i = 0; i < g.scope_count; ++i) {
+    if (any != nullptr && any[i]) continue;
+    if (!scope.values[i]) {
+      appendStringInfo(&sql, " AND %s IS NULL", column_ref(g.scope[i]));
+      continue;
+    }
+    const List *values = overlapping_values(g, i, scope.values[i]);
+    auto **texts = static_cast<const char **>(palloc(sizeof(char *) * list_length(values)));
+    for (int n = 0; n < list_length(values); ++n) texts[n] = static_cast<const char *>(list_nth(values, n));
+    const Datum array = pg::text_array(texts, list_length(values));
+    appendStringInfo(&sql, " AND %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY (", column_ref(g.scope[i]));
+    if (filter == nullptr) {
+      appendStringInfo(&sql, "%s::pg_catalog.text[])", quote_literal_cstr(OidOutputFunctionCall(F_ARRAY_OUT, array)));
+    } else {
+      filter->scope_values[filter->scope_value_count++] = array;
+      appendStringInfo(&sql, "$%d)", 1 + filter->scope_value_count);
+    }
+  }
+  return sql.data;
+}
+
+/// The scopes that overlap this one.
+const ScopeHashes *hashes_of(const Guarded &g, const core::Scope &scope, const bool *any) {
+  auto *hashes = static_cast<ScopeHashes *>(palloc0(sizeof(ScopeHashes)));
+  hashes->count = g.scope_count;
+  for (int i = 0; i < g.scope_count; ++i) {
+    if (any != nullptr && any[i]) continue;
+    const List *values = scope.values[i] ? overlapping_values(g, i, scope.values[i]) : NIL;
+    auto *items = static_cast<uint64 *>(palloc(sizeof(uint64) * Max(list_length(values), 1)));
+    int count = 0;
+    ListCell *cell;
+    foreach (cell, values) items[count++] = scope_hash(std::string_view(static_cast<const char *>(lfirst(cell))));
+    if (!scope.values[i]) items[count++] = scope_hash(std::nullopt);
+    hashes->columns[i] = {count, items};
+  }
+  return hashes;
 }
 
 // ---- a run is there already --------------------------------------------------------------------------------------------
@@ -347,23 +375,20 @@ void note_passed_over(const Guarded &g, const List *keys) {
 }  // namespace
 
 char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *any) {
-  StringInfoData sql;
-  initStringInfo(&sql);
-  appendStringInfoString(&sql, "true");
-  for (int i = 0; i < g.scope_count; ++i) {
-    if (any != nullptr && any[i]) continue;
-    if (!scope.values[i]) {
-      appendStringInfo(&sql, " AND %s IS NULL", column_ref(g.scope[i]));
-      continue;
-    }
-    const List *values = overlapping_values(g, i, scope.values[i]);
-    auto **texts = static_cast<const char **>(palloc(sizeof(char *) * list_length(values)));
-    for (int n = 0; n < list_length(values); ++n) texts[n] = static_cast<const char *>(list_nth(values, n));
-    const char *literal = OidOutputFunctionCall(F_ARRAY_OUT, pg::text_array(texts, list_length(values)));
-    appendStringInfo(&sql, " AND %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])",
-                     column_ref(g.scope[i]), quote_literal_cstr(literal));
-  }
-  return sql.data;
+  return condition_of(g, scope, any, nullptr);
+}
+
+void filter_by_overlap(const Guarded &g, const core::Scope &scope, const bool *any, RunFilter *filter) {
+  filter->exclusive_statuses = true;
+  filter->scope = &scope;
+  filter->any = any;
+  filter->overlaps = true;
+  filter->scope_condition = condition_of(g, scope, any, filter);
+  filter->scopes = hashes_of(g, scope, any);
+}
+
+void hold_scope(const Guarded &g, const RowFacts &facts) {
+  if (g.mode == Mode::kGuard) lock_scope({g, facts.key, facts.scope, question_now(), false});
 }
 
 void claim_scope(const Guarded &g, const RowFacts &facts) {

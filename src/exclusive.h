@@ -1,8 +1,7 @@
 // Exclusive scopes: one live run at a time.
 #pragma once
 
-#include "run_table.h"
-#include "settings.h"
+#include "runs.h"
 
 namespace esg {
 
@@ -12,11 +11,18 @@ namespace esg {
 /// and the error is a WARNING.
 void claim_scope(const Guarded &g, const RowFacts &facts);
 
+/// The first step of it, for a run that starts: holds the scope. Before memory hears of the start, which those who are refused here
+/// need not tell.
+void hold_scope(const Guarded &g, const RowFacts &facts);
+
 /// Lets memory know that a live run was not passed over, where that can be told: nobody is just starting a run of its scope.
 /// After a start of the server memory does not know it of the runs that were there before. False: it was passed over.
 bool make_sure_of_scope(const Guarded &g, const RowFacts &facts);
 
 /// SQL condition on alias t: the row's scope overlaps this one. Columns with `any[i]` are not looked at (may be null).
 char *overlap_condition(const Guarded &g, const core::Scope &scope, const bool *any);
+
+/// The same for a filter, which is to find the runs that exclude others: its scope_condition with its values, `scopes` for memory.
+void filter_by_overlap(const Guarded &g, const core::Scope &scope, const bool *any, RunFilter *filter);
 
 }  // namespace esg

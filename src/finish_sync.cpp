@@ -148,6 +148,9 @@ char *now_sql(const Guarded &g, const Column &column) {
   return psprintf("pg_catalog.timezone(%s, %s)", quote_literal_cstr(g.zone_name), kNow);
 }
 
+/// The trigger fills end and duration, whatever columns the caller may write; of a table that is only observed it does not.
+bool trigger_fills(const Guarded &g) { return guard_enabled() && g.mode == Mode::kGuard; }
+
 char *assignments(const Guarded &g, const GivenValues &given, bool with_errors) {
   StringInfoData list;
   initStringInfo(&list);
@@ -156,8 +159,7 @@ char *assignments(const Guarded &g, const GivenValues &given, bool with_errors) 
   if (with_errors && g.error.writable) assign(&list, g.error, append_errors(g));
   if (g.updated.writable && !given.has(g.updated) && may_update(g, g.updated))
     assign(&list, g.updated, now_sql(g, g.updated));
-  // The trigger fills end and duration, whatever columns the caller may write; of a table that is only observed it does not.
-  if ((guard_enabled() && g.mode == Mode::kGuard) || given.has(g.end)) return list.data;
+  if (trigger_fills(g) || given.has(g.end)) return list.data;
   if (g.end.writable && may_update(g, g.end)) assign(&list, g.end, now_sql(g, g.end));
   if (g.duration.writable && !given.has(g.duration) && may_update(g, g.duration))
     assign(&list, g.duration, psprintf("$7::%s", pg::type_sql(g.duration.type)));
@@ -174,20 +176,20 @@ char *finishing_statement(const Guarded &g, const GivenValues &given, bool with_
   return sql.data;
 }
 
-/// The status that the row has now; null where no row was updated.
-const char *update_row(const Holding &holding, const GivenValues &given, const char *status, Jsonb *errors) {
-  const Guarded &g = *holding.table;
+/// The status that the row has now; null where no row was updated. `run`: as it is before, where the trigger does not fill.
+const char *update_row(const Guarded &g, const char *key, const Run *run, const GivenValues &given, const char *status,
+                       Jsonb *errors) {
   const MemoryContext context = CurrentMemoryContext;
   const core::Micros now = GetCurrentTimestamp();
-  const auto &started = holding.run->started;
   pg::Statement update(finishing_statement(g, given, errors != nullptr));
-  update.add(TEXTARRAYOID, pg::text_array(&holding.lease.key, 1))
+  update.add(TEXTARRAYOID, pg::text_array(&key, 1))
       .add(JSONBOID, JsonbPGetDatum(given.json), given.json == nullptr)
       .add_text(status)
       .add(JSONBOID, JsonbPGetDatum(errors), errors == nullptr)
       .add_text(errors == nullptr ? nullptr : error_lines(errors))
       .add(TIMESTAMPTZOID, TimestampTzGetDatum(now))
-      .add_text(started && g.duration.exists() ? duration_text(g, now - *started) : nullptr);
+      .add_text(run != nullptr && run->started && g.duration.exists() ? duration_text(g, now - *run->started)
+                                                                      : nullptr);
   // The table owner's code runs as the caller here, as in any UPDATE of his; but it does not get out of this role.
   const pg::Identity before = pg::remain(0);
   pg::spi_begin();
@@ -216,33 +218,36 @@ static Datum finish_sync(FunctionCallInfo fcinfo) {
   const int64 token = token_argument(fcinfo, 0);
   PreventCommandIfReadOnly("finish_sync()");
   PreventCommandDuringRecovery("finish_sync()");
-  (void)lease_for_caller(token);  // before the lock: who has no right to the run does not keep it from being reaped
+  check_right(token);
   lock_token(token);
   ESG_FAULT_POINT("finish_sync.locked");
-  const Holding holding = holding_of(token);
+  Holding holding = holding_of(token, Look::kAtLease);
+  // The UPDATE tells whether the run is live; what it needs of the row beside that is looked for before.
+  if (holding.stale == nullptr && !trigger_fills(*holding.table)) holding = holding_of(token);
   if (holding.stale != nullptr) {
     forget_lease(token);
     refuse_stale(holding);
   }
   const Guarded &g = guarded_or_error(holding.lease.table);  // ERROR where its settings do not fit it any more
+  const char *key = holding.lease.key;
   const char *status = end_status(fcinfo, g);
   Jsonb *errors = errors_argument(fcinfo, 2);
   const GivenValues given = final_values(fcinfo, g, errors != nullptr);
-  if (errors != nullptr && !g.error.writable)
-    ereport(WARNING, errcode(kBadOption),
-            errmsg("table %s has no column for the errors of run %s", g.name, holding.lease.key),
-            errdetail("They were: %s", error_lines(errors)));
-  const char *now_is = update_row(holding, given, status, errors);
+  forget_ended_lease();
+  const char *now_is = update_row(g, key, holding.run, given, status, errors);
   ESG_FAULT_POINT("finish_sync.row_ended");
   if (now_is == nullptr) {
     const Holding again = holding_of(token);
     if (again.stale != nullptr) refuse_stale(again);
-    refuse_untouched(g, holding.lease.key);
+    refuse_untouched(g, key);
   }
-  if (g.is_live(now_is)) refuse_untouched(g, holding.lease.key);
-  (void)track_end(g.table, holding.lease.key);  // the trigger has done so where the guard is enabled
+  if (g.is_live(now_is)) refuse_untouched(g, key);
+  if (errors != nullptr && !g.error.writable)
+    ereport(WARNING, errcode(kBadOption), errmsg("table %s has no column for the errors of run %s", g.name, key),
+            errdetail("They were: %s", error_lines(errors)));
+  (void)track_end(g.table, key);  // the trigger has done so where the guard is enabled
   ESG_FAULT_POINT("finish_sync.entry_closed");
-  end_leases(g, pg::text_array(&holding.lease.key, 1), "finished");
+  if (!has_ended_lease(token)) end_leases(g, pg::text_array(&key, 1), "finished");  // the same
   ESG_FAULT_POINT("finish_sync.lease_ended");
   forget_lease(token);
   unbind_session(token);

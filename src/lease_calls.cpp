@@ -79,7 +79,7 @@ static Datum fence(FunctionCallInfo fcinfo) {
             errmsg("fence() can only be used in a transaction block"),
             errdetail("It holds to the end of its transaction; alone it would protect nothing."),
             errhint("BEGIN; (the run's products) SELECT sync_guard.fence(token); COMMIT;"));
-  (void)lease_for_caller(token);  // before the lock: who has no right to the run does not keep it from being reaped
+  check_right(token);
   lock_token(token);
   ESG_FAULT_POINT("fence.locked");
   Holding holding = holding_of(token);

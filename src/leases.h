@@ -65,6 +65,10 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total);
 /// How many: those that others have locked are left.
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason);
 
+/// Whether end_leases() has ended this lease last, in this session, since forget_ended_lease(): a trigger may have called it.
+bool has_ended_lease(int64 token);
+void forget_ended_lease();
+
 /// Ends leases that were locked when their runs ended, or whose runs ended unseen, so that somebody else has to: reason "reaped"
 /// where the journal says so, else "finished".
 void settle_leases(const int64 *tokens, int count);

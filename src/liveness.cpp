@@ -101,6 +101,19 @@ void add_fence(const Knowledge &knowledge, Run *run) {
 
 namespace {
 
+/// What memory has of the runs of these keys (text[]).
+TrackedRuns tracked_runs_of(const Guarded &g, Datum keys) {
+  Datum *items;
+  bool *nulls;
+  int count;
+  deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
+  auto **texts = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  int wanted = 0;
+  for (int i = 0; i < count; ++i)
+    if (!nulls[i]) texts[wanted++] = TextDatumGetCString(items[i]);
+  return tracked_runs(g.table, texts, wanted);
+}
+
 Knowledge begin_knowledge(const core::Question &question) {
   Knowledge knowledge;
   knowledge.clock = {question.now, question.monotonic};
@@ -113,10 +126,27 @@ Knowledge begin_knowledge(const core::Question &question) {
 
 Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question, bool memory_alone) {
   Knowledge knowledge = begin_knowledge(question);
-  knowledge.tracked = tracked_runs(g.table);
+  knowledge.tracked = keys == 0 ? tracked_runs(g.table) : tracked_runs_of(g, keys);
   knowledge.memory_alone = memory_alone;
   if (!memory_alone) knowledge.leases = open_leases(g, keys);
   return knowledge;
+}
+
+Knowledge gather_of_scopes(const Guarded &g, const ScopeHashes &scopes, const core::Question &question) {
+  Knowledge knowledge = begin_knowledge(question);
+  knowledge.tracked = starting_runs(g.table, scopes);
+  return knowledge;
+}
+
+void add_knowledge(const Guarded &g, const char *const *keys, int count, bool memory_alone, Knowledge *knowledge) {
+  if (count == 0) return;
+  auto **missing = static_cast<const char **>(palloc(sizeof(char *) * count));
+  int wanted = 0;
+  for (int i = 0; i < count; ++i)
+    if (knowledge->tracked.find(g.table, keys[i]) == nullptr) missing[wanted++] = keys[i];
+  knowledge->tracked = joined(knowledge->tracked, tracked_runs(g.table, missing, wanted));
+  knowledge->memory_alone = memory_alone;
+  if (!memory_alone) knowledge->leases = open_leases(g, pg::text_array(keys, count));
 }
 
 Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Question &question) {
@@ -125,7 +155,9 @@ Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Ques
   // Asked inside the application's statements, which wait for nobody.
   knowledge.memory_alone = (knowledge.tracked.count == 1 && knowledge.tracked.items[0].lease_known) ||
                            !OidIsValid(pg::lock_extension_table_at_once("leases"));
-  if (!knowledge.memory_alone) knowledge.leases = open_leases(g, pg::text_array(&key, 1));
+  if (knowledge.memory_alone) return knowledge;
+  knowledge.leases = open_leases(g, pg::text_array(&key, 1));
+  if (knowledge.leases.count == 0) track_no_lease(g.table, key);
   return knowledge;
 }
 

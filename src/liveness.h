@@ -21,7 +21,13 @@ struct Knowledge {
 /// rows does so after. `keys` as in RunFilter. `memory_alone`: of leases only what memory knows.
 Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &question, bool memory_alone = false);
 
-/// The same of one run, for its writer: where memory knows the run's lease, from memory alone (which does not tell that another
+/// The same in two steps, of the runs of some scopes: those that are being started, before the rows are read; what memory and leases have
+/// of the rows found, after it. Whose scope is just being changed has the new one in memory, and is found by its row. What is known late
+/// is only newer: of a run that has ended meanwhile there may be nothing, and it does not matter any more.
+Knowledge gather_of_scopes(const Guarded &g, const ScopeHashes &scopes, const core::Question &question);
+void add_knowledge(const Guarded &g, const char *const *keys, int count, bool memory_alone, Knowledge *knowledge);
+
+/// The same of one run, for who has just written its row: where memory knows the run's lease, from memory alone (which does not tell that another
 /// incarnation of the worker has announced itself).
 Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Question &question);
 

@@ -129,7 +129,7 @@ void start_again(Tracked *run, const RowFacts &facts, bool made, FullTransaction
   run->scope_known = true;
   run->has_done = run->has_row_done = run->has_total = false;
   run->progress_changed = 0;
-  set_inserter(run, xid);
+  run->inserter = xid;
   run->closer = InvalidFullTransactionId;
   run->writer_pid = MyProcPid;
   set_row_progress(run, facts, now);
@@ -194,6 +194,7 @@ void close(Tracked *run, FullTransactionId xid, Ending ending) {
   end_stall(run, now);
   // The guard's own closing is seen by the trigger too.
   if (!FullTransactionIdIsValid(run->closer) || run->ending != Ending::kReaped) run->ending = ending;
+  if (!FullTransactionIdEquals(run->closer, xid)) note_ended(run->id);
   run->closer = xid;
   run->closing_at = now;
 }
@@ -301,6 +302,7 @@ Told track_start(Oid relation, const RowFacts &facts, bool may_move) {
   LWLock *lock;
   bool made;
   const FullTransactionId xid = GetCurrentFullTransactionId();
+  give_back_ended();
   Entry *entry = find_or_make(run_id(relation, facts.key), &lock, &made);
   if (entry == nullptr) {
     warn_of_no_room();
@@ -324,6 +326,7 @@ Told track_start(Oid relation, const RowFacts &facts, bool may_move) {
     run->held = false;
   }
   set_facts(run, facts);
+  list_by_inserter(entry);
   LWLockRelease(lock);
   if (moves) return Told::kGoesOn;
   // There may have been no room for it when its row was taken away.
@@ -356,12 +359,13 @@ Told track_update(Oid relation, const RowFacts &facts, bool started_anew) {
   } else {
     set_row_progress(run, facts, now);
     if (made && facts.of_this_xact) {
-      set_inserter(run, xid);
+      run->inserter = xid;
       run->writer_pid = MyProcPid;
     }
   }
   set_facts(run, facts);
   sign_of_life(run, now);
+  list_by_inserter(entry);
   LWLockRelease(lock);
   return told;
 }
@@ -373,6 +377,7 @@ void track_row(Oid relation, const RowFacts &facts) {
 Ended track_end(Oid relation, const char *key, Ending ending) {
   Ended ended;
   const FullTransactionId xid = table == nullptr ? InvalidFullTransactionId : GetCurrentFullTransactionId();
+  give_back_ended();
   visit_run(relation, key, [&](Tracked *run) {
     close(run, xid, ending);
     ended.may_have_lease = run->token != 0 || !run->lease_known;

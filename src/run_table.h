@@ -91,8 +91,9 @@ struct Tracked {
   FullTransactionId
       inserter;              ///< its transaction is open or prepared: the run is uncommitted; invalid: it has committed
   FullTransactionId closer;  ///< a transaction that ended or deleted the run is open; invalid: none
-  FullTransactionId leaser;  ///< the transaction that took the lease is open; invalid: it has committed
-  int writer_pid;            ///< of the inserter's session
+  /// The transaction that took the lease, or found that there is none, is open; invalid: it has committed.
+  FullTransactionId leaser;
+  int writer_pid;  ///< of the inserter's session
   /// `inserter` did not insert the run: its transaction ended it and set it back, or put another row of its key in its place.
   /// Where that is rolled back, the run goes on as `before`.
   bool again;
@@ -182,6 +183,10 @@ struct Ended {
 /// the run was finished (gaps.h).
 Ended track_end(Oid table, const char *key, Ending ending = Ending::kFinished);
 
+/// The rows of leases have none of a run that the current transaction has written, nor can anybody else be taking one: from now on memory
+/// knows that, unless this is rolled back.
+void track_no_lease(Oid table, const char *key);
+
 // ---- what the calls of workers write -----------------------------------------------------------------------------------
 
 enum class Lodged : uint8 {
@@ -235,8 +240,29 @@ struct TrackedRuns {
 /// the episode is noted.
 TrackedRuns tracked_runs(Oid table);
 
-/// The same of one run, in the current memory context: none or one. Weighs nothing.
-TrackedRuns tracked_run(Oid table, const char *key);
+/// Some scopes, by the hashes of their values.
+struct ScopeHashes {
+  struct OfColumn {
+    int count;  ///< 0: whatever value
+    const uint64 *items;
+  };
+  int count = 0;
+  OfColumn columns[core::kMaxScopeColumns];
+
+  /// Whether the run is in one of them, as memory has it: it may have a value in part only.
+  [[nodiscard]] bool has(const Tracked &run) const noexcept;
+};
+
+/// The same of the runs in these scopes that other transactions, still open, have started: at the cost of those that are not committed,
+/// or just were.
+TrackedRuns starting_runs(Oid table, const ScopeHashes &scopes);
+
+/// The same of these runs alone, at the cost of these: mass death is weighed where one of them has just lapsed.
+TrackedRuns tracked_runs(Oid table, const char *const *keys, int count);
+inline TrackedRuns tracked_run(Oid table, const char *key) { return tracked_runs(table, &key, 1); }
+
+/// Both together; what they have in common is to be in one of them only.
+TrackedRuns joined(const TrackedRuns &some, const TrackedRuns &others);
 
 /// Whether there may be a run of an open transaction in the table, the caller's own among them. Goes over such runs alone. Who asks
 /// before he takes a snapshot finds every run there or here.

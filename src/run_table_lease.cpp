@@ -89,6 +89,21 @@ Lodged track_lease(Oid relation, const RowFacts &facts, const LeaseFacts &lease)
   return passed_over ? Lodged::kPassedOver : Lodged::kNoted;
 }
 
+void track_no_lease(Oid relation, const char *key) {
+  if (table == nullptr) return;
+  const FullTransactionId xid = GetCurrentFullTransactionId();
+  const RunId id = run_id(relation, key);
+  LWLock *lock;
+  // Where there is one in memory after all, the rows go on being asked.
+  Entry *entry = find_token(id, 0, &lock);
+  if (entry == nullptr) return;
+  if (!entry->run.lease_known) {
+    entry->run.lease_known = true;
+    entry->run.leaser = xid;
+  }
+  LWLockRelease(lock);
+}
+
 Beat track_beat(const RunId &id, int64 token, const int64 *done, const int64 *total, bool *bound_elsewhere) noexcept {
   *bound_elsewhere = false;
   LWLock *lock;

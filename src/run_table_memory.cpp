@@ -49,30 +49,6 @@ Entry *entries() {
   return reinterpret_cast<Entry *>(reinterpret_cast<char *>(table) + header_size() + heads_size(table->capacity));
 }
 
-pg_atomic_uint32 *young_words() { return reinterpret_cast<pg_atomic_uint32 *>(entries() + table->capacity); }
-
-namespace {
-
-/// `mark`: its inserter may be open.
-void mark_young(int32 number, bool mark) {
-  pg_atomic_uint32 *word = &young_words()[number / kYoungBits];
-  const uint32 bit = uint32{1} << (number % kYoungBits);
-  if (mark) (void)pg_atomic_fetch_or_u32(word, bit);
-  else (void)pg_atomic_fetch_and_u32(word, ~bit);
-}
-
-}  // namespace
-
-void set_inserter(Tracked *run, FullTransactionId inserter) {
-  const bool was_valid = FullTransactionIdIsValid(run->inserter);
-  run->inserter = inserter;
-  if (FullTransactionIdIsValid(inserter) == was_valid) return;
-  const auto first = reinterpret_cast<uintptr_t>(&entries()[0].run);
-  const auto at = reinterpret_cast<uintptr_t>(run);
-  if (at < first || at >= first + sizeof(Entry) * table->capacity) return;  // a copy
-  mark_young(static_cast<int32>((at - first) / sizeof(Entry)), !was_valid);
-}
-
 XidState state_of(FullTransactionId xid) {
   if (!FullTransactionIdIsValid(xid)) return XidState::kNone;
   // At the end of a session the transaction log can no more be read (its statistics are closed).
@@ -91,7 +67,7 @@ void go_back(Tracked *run) {
   const Taken &before = run->before;
   run->again = false;
   run->seen_whole = false;
-  set_inserter(run, before.inserter);
+  run->inserter = before.inserter;
   run->closer = before.closer;
   run->leaser = before.leaser;
   run->scope_writer = before.scope_writer;
@@ -140,7 +116,7 @@ bool settle(Tracked *run) {
     ask_the_rows(run);
   }
   if (inserted == XidState::kCommitted || inserted == XidState::kForgotten) {
-    set_inserter(run, InvalidFullTransactionId);
+    run->inserter = InvalidFullTransactionId;
     run->again = false;
   }
   settle_scope(run, state_of(run->scope_writer));
@@ -165,20 +141,86 @@ bool settle(Tracked *run) {
 bool settle_entry(Entry *entry) {
   Tracked *run = &entry->run;
   Assert(LWLockHeldByMeInMode(lock_of_bucket(bucket_of(run->id)), LW_EXCLUSIVE));
-  if (settle(run)) return true;
+  if (settle(run)) {
+    list_by_inserter(entry);
+    return true;
+  }
   // Rolled back, the run has never been.
   if (FullTransactionIdIsValid(run->closer) && state_of(run->inserter) != XidState::kAborted) note_gaps(*run);
   return false;
 }
 
+namespace {
+
+int32 number_of(const Entry *entry) { return static_cast<int32>(entry - entries()); }
+
+int32 *first_open_beside(const Entry *entry) { return &table->first_open[bucket_of(entry->run.id) % kPartitions]; }
+
+void put_on_list(Entry *entry) {
+  int32 *first = first_open_beside(entry);
+  entry->previous_open = -1;
+  entry->next_open = *first;
+  if (*first >= 0) entries()[*first].previous_open = number_of(entry);
+  *first = number_of(entry);
+  entry->open = true;
+}
+
+}  // namespace
+
+void take_off_list(Entry *entry) {
+  if (entry->previous_open >= 0) entries()[entry->previous_open].next_open = entry->next_open;
+  else *first_open_beside(entry) = entry->next_open;
+  if (entry->next_open >= 0) entries()[entry->next_open].previous_open = entry->previous_open;
+  entry->open = false;
+}
+
+void list_by_inserter(Entry *entry) {
+  const bool open = FullTransactionIdIsValid(entry->run.inserter);
+  if (open && !entry->open) put_on_list(entry);
+  else if (!open && entry->open) take_off_list(entry);
+}
+
 void release(int32 number) {
   Assert(number >= 0 && number < table->capacity);
-  set_inserter(&entries()[number].run, InvalidFullTransactionId);
+  entries()[number].run.inserter = InvalidFullTransactionId;
+  list_by_inserter(&entries()[number]);
   SpinLockAcquire(&table->lock);
   entries()[number].next = table->first_free;
   table->first_free = number;
   --table->used;
   SpinLockRelease(&table->lock);
+}
+
+namespace {
+
+/// Runs that this session has ended last. Who reads memory is not to meet their entries for as long as there is room.
+constexpr int kMostEnded = 32;
+RunId ended_here[kMostEnded];
+int ended_count = 0;
+FullTransactionId ended_by;  ///< the transaction that the last of them was added in
+
+}  // namespace
+
+void give_back_ended() {
+  const FullTransactionId now = GetTopFullTransactionIdIfAny();
+  if (ended_count == 0 || FullTransactionIdEquals(now, ended_by)) return;
+  int kept = 0;
+  for (int i = 0; i < ended_count; ++i) {
+    const RunId id = ended_here[i];
+    const uint32 bucket = bucket_of(id);
+    LWLock *lock = lock_of_bucket(bucket);
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    const Entry *entry = find(id, bucket);
+    if (entry != nullptr && FullTransactionIdIsValid(entry->run.closer)) ended_here[kept++] = id;
+    LWLockRelease(lock);
+  }
+  ended_count = kept;
+}
+
+void note_ended(const RunId &id) {
+  if (ended_count == kMostEnded) memmove(ended_here, ended_here + 1, sizeof(RunId) * --ended_count);
+  ended_here[ended_count++] = id;
+  ended_by = GetTopFullTransactionIdIfAny();
 }
 
 }  // namespace memory
@@ -197,9 +239,7 @@ void run_table_load() {
 }
 
 Size run_table_size() {
-  const Size young = mul_size(sizeof(pg_atomic_uint32), young_words_for(max_tracked_runs));
-  const Size all_entries = mul_size(sizeof(Entry), max_tracked_runs);
-  return add_size(header_size(), add_size(heads_size(max_tracked_runs), add_size(all_entries, young)));
+  return add_size(header_size(), add_size(heads_size(max_tracked_runs), mul_size(sizeof(Entry), max_tracked_runs)));
 }
 
 void run_table_attach() {
@@ -213,9 +253,12 @@ void run_table_attach() {
     for (LWLockPadded &padded : table->locks) LWLockInitialize(&padded.lock, table->tranche);
     LWLockInitialize(&table->room_lock.lock, table->tranche);
     SpinLockInit(&table->lock);
+    for (int32 &first : table->first_open) first = -1;
     for (int i = 0; i < table->buckets; ++i) heads()[i] = -1;
-    for (int i = 0; i < young_words_for(table->capacity); ++i) pg_atomic_init_u32(&young_words()[i], 0);
-    for (int i = 0; i < table->capacity; ++i) entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
+    for (int i = 0; i < table->capacity; ++i) {
+      entries()[i].next = i + 1 < table->capacity ? i + 1 : -1;
+      entries()[i].open = false;
+    }
   }
   pg::register_lwlock_tranche_compat(table->tranche, kTranche);
 }

@@ -10,6 +10,10 @@ constexpr int kPartitions = 16;
 
 struct Entry {
   int32 next;  ///< in its bucket or in the free list; -1: the last
+  /// In the list of its partition's runs that may not be committed yet; -1: the last, and the first.
+  int32 next_open;
+  int32 previous_open;
+  bool open;  ///< it is in that list
   Tracked run;
 };
 static_assert(std::is_standard_layout_v<Entry> && std::is_trivially_copyable_v<Entry>);
@@ -19,9 +23,10 @@ struct Table {
   int capacity;
   int buckets;  ///< a power of two, at least kPartitions
   LWLockPadded locks[kPartitions];
-  LWLockPadded room_lock;  ///< of who looks for room, before those of the partitions
-  int64 sought;            ///< monotonic, of the last time that room was looked for; under room_lock
-  slock_t lock;            ///< for what follows
+  int32 first_open[kPartitions];  ///< of each partition's runs that may not be committed yet; under its lock
+  LWLockPadded room_lock;         ///< of who looks for room, before those of the partitions
+  int64 sought;                   ///< monotonic, of the last time that room was looked for; under room_lock
+  slock_t lock;                   ///< for what follows
   int32 first_free;
   int used;
   int64 refused;
@@ -37,15 +42,6 @@ extern Table *table;
 
 int32 *heads();
 Entry *entries();
-
-/// A bit for each entry: its run's inserter is not known to have committed. So who asks for runs of open transactions need not go
-/// over all entries. Written under the entry's partition lock, read without one.
-pg_atomic_uint32 *young_words();
-constexpr int kYoungBits = 32;
-inline int young_words_for(int capacity) { return (capacity + kYoungBits - 1) / kYoungBits; }
-
-/// Puts the inserter into an entry, or into a copy of one.
-void set_inserter(Tracked *run, FullTransactionId inserter);
 
 inline uint32 bucket_of(const RunId &id) {
   return static_cast<uint32>(hash_bytes_extended(reinterpret_cast<const unsigned char *>(&id), sizeof id, 0)) &
@@ -67,6 +63,10 @@ bool settle(Tracked *run);
 /// entry is to be released.
 bool settle_entry(Entry *entry);
 
+/// A run that the current transaction ends. When its session next tells of a run in another transaction, the entry is given back.
+void note_ended(const RunId &id);
+void give_back_ended();
+
 /// Calls `visit(Entry *)` for every entry of one partition, its lock held. A visitor in exclusive mode that returns false frees
 /// the entry.
 template <typename Visit>
@@ -80,6 +80,11 @@ void each_entry(LWLockMode mode, const Visit &visit);
 inline bool has_lapsed(const Tracked &run, int64 now) {
   return run.binding == Binding::kHeartbeat && run.ttl > 0 && now - run.last_sign > run.ttl;
 }
+
+/// Puts a run on the list of those that may not be committed yet, or takes it off, as its inserter says. With its partition's lock held
+/// exclusively.
+void list_by_inserter(Entry *entry);
+void take_off_list(Entry *entry);
 
 /// Puts an entry that was taken out of its bucket on the free list.
 void release(int32 number);

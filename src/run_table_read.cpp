@@ -10,6 +10,20 @@ namespace esg {
 namespace memory {
 namespace {
 
+/// A heartbeat lease of which nobody has weighed yet whether it died alone.
+bool is_to_be_weighed(const Tracked &run, int64 now) {
+  return has_lapsed(run, now) && !run.held && !run.is_passed_over();
+}
+
+/// More are wanted than there is room for: goes back to so many, with room for twice what is wanted.
+void make_room_for(int before, int wanted, int *room, TrackedRuns *runs) {
+  runs->count = before;
+  *room = wanted * 2;
+  const Size size = sizeof(Tracked) * *room;
+  runs->items = static_cast<Tracked *>(runs->items == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
+                                                              : repalloc_huge(runs->items, size));
+}
+
 /// Copies this database's entries of the table into the current context, each partition as it is at one instant.
 TrackedRuns copy_entries(Oid relation) {
   TrackedRuns runs;
@@ -27,15 +41,8 @@ TrackedRuns copy_entries(Oid relation) {
         ++wanted;
       }
     LWLockRelease(lock);
-    if (before + wanted <= room) {
-      ++partition;
-      continue;
-    }
-    runs.count = before;
-    room = (before + wanted) * 2;
-    const Size size = sizeof(Tracked) * room;
-    runs.items = static_cast<Tracked *>(runs.items == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
-                                                              : repalloc_huge(runs.items, size));
+    if (before + wanted <= room) ++partition;
+    else make_room_for(before, before + wanted, &room, &runs);
   }
   return runs;
 }
@@ -104,6 +111,74 @@ void weigh_mass_death() {
   SpinLockRelease(&table->lock);
 }
 
+/// Copies the entries of these runs. Whether one of them has lapsed, and nobody has weighed that yet.
+bool copy_entries(Oid relation, const char *const *keys, int count, TrackedRuns *runs) {
+  const int64 now = monotonic_now();
+  bool lapsed = false;
+  runs->count = 0;
+  for (int i = 0; i < count; ++i) {
+    const RunId id = run_id(relation, keys[i]);
+    const uint32 bucket = bucket_of(id);
+    LWLock *lock = lock_of_bucket(bucket);
+    LWLockAcquire(lock, LW_SHARED);
+    for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next) {
+      const Tracked &run = entries()[at].run;
+      if (!same_run(run.id, id)) continue;
+      lapsed = lapsed || is_to_be_weighed(run, now);
+      runs->items[runs->count++] = run;
+      break;
+    }
+    LWLockRelease(lock);
+  }
+  return lapsed;
+}
+
+/// Whether a partition lists runs that may not be committed yet. Looks without the lock: what is listed meanwhile is younger than the
+/// caller's look.
+bool lists_any(uint32 partition) { return *const_cast<const volatile int32 *>(&table->first_open[partition]) >= 0; }
+
+/// Takes those of a partition's list off it whose transactions are over, and calls `visit(const Tracked &)` for the runs that other
+/// transactions, still open, have started. Under the partition's lock.
+template <typename Visit>
+void tidy_list(uint32 partition, const Visit &visit) {
+  FullTransactionId seen = InvalidFullTransactionId;
+  XidState state = XidState::kNone;
+  LWLock *lock = lock_of_bucket(partition);
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  int32 next;
+  for (int32 at = table->first_open[partition]; at >= 0; at = next) {
+    Entry *entry = &entries()[at];
+    Tracked *run = &entry->run;
+    next = entry->next_open;
+    // What a transaction took up again that was rolled back goes on as it was before.
+    if (run->again) (void)settle(run);
+    // A statement may have started many.
+    if (!FullTransactionIdEquals(run->inserter, seen)) state = state_of(seen = run->inserter);
+    if (state == XidState::kOpen) visit(*run);
+    else if (state != XidState::kMine) take_off_list(entry);
+  }
+  LWLockRelease(lock);
+}
+
+/// Copies the runs of these scopes that other transactions, still open, have started.
+TrackedRuns copy_starting(Oid relation, const ScopeHashes &scopes) {
+  TrackedRuns runs;
+  int room = 0;
+  for (uint32 partition = 0; partition < kPartitions;) {
+    const int before = runs.count;
+    int wanted = 0;
+    if (lists_any(partition))
+      tidy_list(partition, [&](const Tracked &run) {
+        if (run.id.database != MyDatabaseId || run.id.table != relation || !scopes.has(run)) return;
+        if (before + wanted < room) runs.items[runs.count++] = run;
+        ++wanted;
+      });
+    if (before + wanted <= room) ++partition;
+    else make_room_for(before, before + wanted, &room, &runs);
+  }
+  return runs;
+}
+
 /// No row stands behind the entry any more, once the transaction `xid` has committed.
 void mark_gone(Tracked *run, FullTransactionId xid, int64 now) {
   run->closer = xid;
@@ -117,6 +192,19 @@ bool settle_copy(Tracked *run) {
   if (state_of(run->closer) == XidState::kMine) return false;
   if (state_of(run->leaser) == XidState::kMine) run->leaser = InvalidFullTransactionId;
   return true;
+}
+
+/// The copies that are runs to a reader.
+TrackedRuns settled(TrackedRuns runs) {
+  int kept = 0;
+  for (int i = 0; i < runs.count; ++i)
+    if (settle_copy(&runs.items[i])) {
+      if (kept != i) runs.items[kept] = runs.items[i];
+      ++kept;
+    }
+  runs.count = kept;
+  if (kept > 0) index_copies(&runs);
+  return runs;
 }
 
 }  // namespace
@@ -137,74 +225,93 @@ const Tracked *TrackedRuns::find(Oid relation, const char *key) const {
 TrackedRuns tracked_runs(Oid relation) {
   if (table == nullptr) return {};
   weigh_mass_death();
-  TrackedRuns runs = copy_entries(relation);
-  int kept = 0;
-  for (int i = 0; i < runs.count; ++i)
-    if (settle_copy(&runs.items[i])) {
-      if (kept != i) runs.items[kept] = runs.items[i];
-      ++kept;
-    }
-  runs.count = kept;
-  if (kept > 0) index_copies(&runs);
-  return runs;
+  return settled(copy_entries(relation));
 }
 
-TrackedRuns tracked_run(Oid relation, const char *key) {
-  TrackedRuns runs;
-  if (table == nullptr) return runs;
-  const RunId id = run_id(relation, key);
-  const uint32 bucket = bucket_of(id);
-  runs.items = static_cast<Tracked *>(palloc(sizeof(Tracked)));
-  LWLock *lock = lock_of_bucket(bucket);
-  LWLockAcquire(lock, LW_SHARED);
-  for (int32 at = heads()[bucket]; at >= 0 && runs.count == 0; at = entries()[at].next) {
-    const Tracked &run = entries()[at].run;
-    if (same_run(run.id, id)) runs.items[runs.count++] = run;
+bool ScopeHashes::has(const Tracked &run) const noexcept {
+  for (int i = 0; i < count && i < run.scope_count; ++i) {
+    bool found = columns[i].count == 0;
+    for (int n = 0; !found && n < columns[i].count; ++n) found = columns[i].items[n] == run.scope_hashes[i];
+    if (!found) return false;
   }
-  LWLockRelease(lock);
-  if (runs.count == 1 && !settle_copy(&runs.items[0])) runs.count = 0;
-  if (runs.count == 1) index_copies(&runs);
-  return runs;
+  return true;
+}
+
+TrackedRuns starting_runs(Oid relation, const ScopeHashes &scopes) {
+  if (table == nullptr) return {};
+  const int64 now = monotonic_now();
+  TrackedRuns runs = copy_starting(relation, scopes);
+  bool lapsed = false;
+  for (int i = 0; i < runs.count; ++i) lapsed = lapsed || is_to_be_weighed(runs.items[i], now);
+  if (lapsed) {
+    weigh_mass_death();
+    runs = copy_starting(relation, scopes);
+  }
+  return settled(runs);
+}
+
+TrackedRuns joined(const TrackedRuns &some, const TrackedRuns &others) {
+  if (others.count == 0) return some;
+  TrackedRuns all;
+  const Size size = sizeof(Tracked) * (static_cast<Size>(some.count) + others.count);
+  all.items = static_cast<Tracked *>(MemoryContextAllocHuge(CurrentMemoryContext, size));
+  if (some.count > 0) memcpy(all.items, some.items, sizeof(Tracked) * some.count);
+  memcpy(all.items + some.count, others.items, sizeof(Tracked) * others.count);
+  all.count = some.count + others.count;
+  index_copies(&all);
+  return all;
+}
+
+TrackedRuns tracked_runs(Oid relation, const char *const *keys, int count) {
+  TrackedRuns runs;
+  if (table == nullptr || count == 0) return runs;
+  runs.items = static_cast<Tracked *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Tracked) * count));
+  if (copy_entries(relation, keys, count, &runs)) {
+    weigh_mass_death();
+    (void)copy_entries(relation, keys, count, &runs);
+  }
+  return settled(runs);
 }
 
 namespace {
 
-/// Whether the entry with this number, which was marked young, is of a run of the table whose transaction is open. One that has
-/// committed is marked no more.
-bool is_uncommitted(int32 number, Oid relation) {
-  // Read without a lock: where the entry becomes another run meanwhile, that one is younger than the caller's look.
-  const RunId id = entries()[number].run.id;
-  if (id.database != MyDatabaseId || id.table != relation) return false;
-  const uint32 bucket = bucket_of(id);
-  LWLock *lock = lock_of_bucket(bucket);
-  FullTransactionId inserter = InvalidFullTransactionId;
+/// What the list of a partition's runs that may not be committed yet tells of a table.
+struct OnList {
+  bool uncommitted = false;
+  bool outdated = false;  ///< the transaction of one is over
+};
+
+OnList look_at_list(uint32 partition, Oid relation) {
+  OnList list;
+  FullTransactionId seen = InvalidFullTransactionId;
+  XidState state = XidState::kNone;
+  LWLock *lock = lock_of_bucket(partition);
   LWLockAcquire(lock, LW_SHARED);
-  for (int32 at = heads()[bucket]; at >= 0; at = entries()[at].next)
-    if (at == number && same_run(entries()[at].run.id, id)) inserter = entries()[at].run.inserter;
+  for (int32 at = table->first_open[partition]; at >= 0 && !list.uncommitted; at = entries()[at].next_open) {
+    const Tracked &run = entries()[at].run;
+    if (!FullTransactionIdEquals(run.inserter, seen)) state = state_of(seen = run.inserter);
+    const bool open = state == XidState::kOpen || state == XidState::kMine;
+    list.outdated = list.outdated || !open;
+    list.uncommitted = open && run.id.database == MyDatabaseId && run.id.table == relation;
+  }
   LWLockRelease(lock);
-  const XidState state = state_of(inserter);
-  if (state == XidState::kNone) return false;
-  if (state == XidState::kOpen || state == XidState::kMine) return true;
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  (void)find(id, bucket);
-  LWLockRelease(lock);
-  return false;
+  return list;
 }
 
 }  // namespace
 
 bool may_have_uncommitted(Oid relation) {
   if (table == nullptr) return false;
-  const int words = young_words_for(table->capacity);
-  for (int i = 0; i < words; ++i) {
-    uint32 word = pg_atomic_read_u32(&young_words()[i]);
-    if (word != 0) pg_read_barrier();
-    for (; word != 0; word &= word - 1)
-      if (is_uncommitted(i * kYoungBits + pg_rightmost_one_pos32(word), relation)) return true;
+  bool found = false;
+  for (uint32 partition = 0; partition < kPartitions && !found; ++partition) {
+    if (!lists_any(partition)) continue;
+    const OnList list = look_at_list(partition, relation);
+    found = list.uncommitted;
+    if (list.outdated) tidy_list(partition, [](const Tracked &) {});
   }
   // The snapshot comes after all of this.
   pg_memory_barrier();
-  return false;
+  return found;
 }
 
 bool settle_run(Tracked *run) { return settle(run); }

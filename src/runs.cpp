@@ -289,7 +289,8 @@ Run *allocate_runs(MemoryContext context, uint64 count) {
 Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement statement(runs_query(g, filter));
-  if (filter.keys != 0) statement.add(TEXTARRAYOID, filter.keys);
+  if (filter.keys != 0 || filter.scope_value_count > 0) statement.add(TEXTARRAYOID, filter.keys, filter.keys == 0);
+  for (int i = 0; i < filter.scope_value_count; ++i) statement.add(TEXTARRAYOID, filter.scope_values[i]);
   statement.fetches = filter.keys != 0;
   if (filter.snapshot != nullptr) *filter.snapshot = statement.snapshot = RegisterSnapshot(GetLatestSnapshot());
   pg::spi_begin();
@@ -306,16 +307,35 @@ Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   return runs;
 }
 
+const char *const *keys_of(const Runs &runs) {
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(runs.count, 1)));
+  for (int i = 0; i < runs.count; ++i) keys[i] = runs.items[i].key;
+  return keys;
+}
+
 }  // namespace
+
+Runs uncommitted_runs(const Guarded &g, const RunFilter &filter, const core::Question &question) {
+  Knowledge knowledge = gather_of_scopes(g, *filter.scopes, question);
+  knowledge.memory_alone = true;
+  Runs runs;
+  runs.items = allocate_runs(CurrentMemoryContext, knowledge.tracked.count);
+  append_uncommitted(g, filter, knowledge, question, &runs);
+  qsort(runs.items, runs.count, sizeof(Run), by_start);
+  return runs;
+}
 
 Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question) {
   Knowledge knowledge;
   // Readers look into memory before they take the rows' snapshot, so that a run which commits meanwhile is seen in one of the
   // two. Who locks rows looks after it: what came before his lock must count.
-  if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
+  const bool of_scopes = filter.scopes != nullptr && !filter.lock;
+  if (of_scopes) knowledge = gather_of_scopes(g, *filter.scopes, question);
+  else if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
   const bool uncommitted = filter.uncommitted && !filter.lock;
   Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count : 0);
   if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
+  if (of_scopes) add_knowledge(g, keys_of(runs), runs.count, filter.without_leases, &knowledge);
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);
   look_for_passing_over(g, question, runs.items, runs.count);
   if (uncommitted) append_uncommitted(g, filter, knowledge, question, &runs);

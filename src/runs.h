@@ -47,6 +47,12 @@ struct RunFilter {
   bool exclusive_statuses = false;  ///< only those in which a run excludes others
   bool with_row = false;
   const char *scope_condition = nullptr;  ///< further SQL condition on alias t, values quoted by the caller
+  /// Values (text[]) of its parameters, which begin with $2.
+  Datum scope_values[core::kMaxScopeColumns];
+  int scope_value_count = 0;
+  /// What scope_condition says, for memory: without lock, of this nothing else is read but runs that are being started, and those of the
+  /// rows found.
+  const ScopeHashes *scopes = nullptr;
   /// Also the runs of open transactions, which only memory knows. Where row security applies to the caller there are none.
   bool uncommitted = false;
   const core::Scope *scope = nullptr;  ///< with uncommitted: what scope_condition says, for runs in memory; null: all
@@ -66,6 +72,9 @@ RowFacts facts_of(const Run &run);
 
 /// Reads and judges runs, oldest first, into the current memory context. Works with the rights in force (see work_as).
 Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &question);
+
+/// The runs of open transactions that the filter finds in memory, judged by that alone.
+Runs uncommitted_runs(const Guarded &g, const RunFilter &filter, const core::Question &question);
 
 /// Whether a caller may be shown runs of open transactions: row security, which cannot be asked of them, does not apply to him.
 bool sees_uncommitted(const Guarded &g, Oid caller);

@@ -30,10 +30,18 @@ constexpr int kFirstLook = 16;
 int next_look = kFirstLook;
 bool callbacks_registered = false;
 
-constexpr int kMostKnown = 64;
-KnownLease known_leases[kMostKnown];
-int known_count = 0;
-int known_next = 0;  ///< the one to be forgotten next
+/// Those whose tokens have the same hash. A pool's session hears of the runs of all its workers.
+struct KnownOfHash {
+  static constexpr int kMost = 4;
+  KnownLease items[kMost];  ///< token 0: none
+  int next;                 ///< the one to be forgotten next
+};
+constexpr int kKnownHashes = 1024;
+KnownOfHash known_leases[kKnownHashes];
+
+KnownOfHash *known_of_hash(int64 token) {
+  return &known_leases[hash_bytes_uint32(static_cast<uint32>(token)) % kKnownHashes];
+}
 
 LOCKTAG canary_tag(int64 token) {
   LOCKTAG tag;
@@ -278,8 +286,8 @@ void refresh_session() {
 }
 
 KnownLease *known_lease(int64 token) {
-  for (int i = 0; i < known_count; ++i)
-    if (known_leases[i].token == token) return &known_leases[i];
+  for (KnownLease &known : known_of_hash(token)->items)
+    if (known.token == token && token != 0) return &known;
   return nullptr;
 }
 
@@ -288,16 +296,18 @@ void know_lease(const KnownLease &lease) {
     *known = lease;
     return;
   }
-  if (known_count < kMostKnown) {
-    known_leases[known_count++] = lease;
-    return;
-  }
-  known_leases[known_next] = lease;
-  known_next = (known_next + 1) % kMostKnown;
+  KnownOfHash *of_hash = known_of_hash(lease.token);
+  for (KnownLease &known : of_hash->items)
+    if (known.token == 0) {
+      known = lease;
+      return;
+    }
+  of_hash->items[of_hash->next] = lease;
+  of_hash->next = (of_hash->next + 1) % KnownOfHash::kMost;
 }
 
 void forget_lease(int64 token) {
-  if (KnownLease *known = known_lease(token); known != nullptr) *known = known_leases[--known_count];
+  if (KnownLease *known = known_lease(token); known != nullptr) *known = KnownLease{};
 }
 
 }  // namespace esg

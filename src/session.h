@@ -29,7 +29,7 @@ bool canary_is_held(int64 token);
 /// At a sign of life: the socket's options are set again where a rollback took them back. Cheap.
 void refresh_session();
 
-/// Leases that this session has used: from the token to the run, so that a beat needs no query. Forgets the oldest.
+/// Leases that this session has used, some thousands: from the token to the run, so that a beat needs no look at rows. Forgets old ones.
 struct KnownLease {
   int64 token;
   RunId id;

@@ -77,11 +77,7 @@ void close_dead_runs(const Guarded &g, const GivenValues &given) {
   call.path = "start_sync";
   call.role = GetUserId();
   RunFilter filter;
-  filter.exclusive_statuses = true;
-  filter.scope_condition = overlap_condition(g, scope, any);
-  filter.scope = &scope;
-  filter.any = any;
-  filter.overlaps = true;
+  filter_by_overlap(g, scope, any, &filter);
   const ErrorData *error = pg::try_in_subtransaction([&] { (void)reap_these(g, call, filter); });
   if (error != nullptr)
     ereport(WARNING, errcode(error->sqlerrcode),

@@ -9,9 +9,12 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "rights.h"
+#include "session.h"
 
 namespace esg {
 namespace {
+
+constexpr const char *kRowGone = "its row is gone";
 
 bool may_use(const Lease &lease) {
   if (OidIsValid(lease.taken_by) && has_privs_of_role(GetUserId(), lease.taken_by)) return true;
@@ -50,20 +53,26 @@ void look_at_lease(Holding *holding) {
   }
 }
 
+/// A row of the same key that came after it is another run, and memory knows that it has no lease.
+bool is_of_another_run(const Tracked *entry) { return entry != nullptr && entry->lease_known && entry->token == 0; }
+
 /// The lease is open; its run may have ended all the same, where the lease's row was locked.
 void look_at_run(Holding *holding) {
   const Guarded &g = *holding->table;
   if (g.broken != nullptr) return;  // which columns it is about is not known any more
   holding->run = read_run(g, holding->lease.key);
-  const Tracked *entry = holding->run == nullptr ? nullptr : holding->run->memory;
-  // A row of the same key that came after it is another run, and memory knows that it has no lease.
-  if (holding->run == nullptr || (entry != nullptr && entry->lease_known && entry->token == 0)) {
-    holding->stale = "its row is gone";
+  if (holding->run == nullptr || is_of_another_run(holding->run->memory)) {
+    holding->stale = kRowGone;
   } else if (!g.is_live(holding->run->status)) {
     const Standing standing = standing_of(g, holding->lease.key);
     holding->reaped = standing.reaping != 0 && !standing.observed;
     holding->stale = holding->reaped ? "it was reaped" : psprintf("it has ended: \"%s\"", holding->run->status);
   }
+}
+
+void look_in_memory(Holding *holding) {
+  const TrackedRuns entry = tracked_run(holding->lease.table, holding->lease.key);
+  if (entry.count == 1 && is_of_another_run(&entry.items[0])) holding->stale = kRowGone;
 }
 
 /// When and why the run was reaped, a sentence; null where the journal does not tell.
@@ -119,13 +128,20 @@ Lease lease_for_caller(int64 token) {
   return lease;
 }
 
-Holding holding_of(int64 token) {
+void check_right(int64 token) {
+  const KnownLease *known = known_lease(token);
+  if (known == nullptr || known->user != GetUserId()) (void)lease_for_caller(token);
+}
+
+Holding holding_of(int64 token, Look look) {
   Holding holding;
   holding.lease = lease_for_caller(token);
   holding.table = guarded(holding.lease.table);
   if (holding.table != nullptr && holding.table->table != holding.lease.table) holding.table = nullptr;
   look_at_lease(&holding);
-  if (holding.stale == nullptr) look_at_run(&holding);
+  if (holding.stale != nullptr) return holding;
+  if (look == Look::kAtRun) look_at_run(&holding);
+  else look_in_memory(&holding);
   return holding;
 }
 

@@ -22,8 +22,17 @@ int64 token_argument(FunctionCallInfo fcinfo, int argument);
 /// the role that took it. ERROR P0002 where none was seen committed; 42501, which tells nothing of the run.
 Lease lease_for_caller(int64 token);
 
+/// The same before a lock is taken: who has no right to the run does not keep it from being reaped. A session that knows the token has
+/// been found to have it.
+void check_right(int64 token);
+
+enum class Look {
+  kAtRun,   ///< at the run's row too
+  kAtLease  ///< for who changes the row, and sees by that whether it is live: `run` is null
+};
+
 /// The same, with the run behind it. A lease that another incarnation of its worker has superseded is stale.
-Holding holding_of(int64 token);
+Holding holding_of(int64 token, Look look = Look::kAtRun);
 
 /// Keeps the run from being reaped, and its lease from being replaced, to the end of the transaction. Waits for whoever is
 /// doing so now; what the token stands for is to be looked at after it.

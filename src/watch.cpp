@@ -167,6 +167,7 @@ void watch_live(const RowEvent &event, const char *key) {
   // What is refused must not leave a sign of life behind; a start that is refused is rolled back from memory too.
   const bool comes_back = was_live && !renamed && event.before != nullptr;
   if (enters && comes_back) claim_scope(g, facts);
+  else if (enters) hold_scope(g, facts);
   const Told told = tell(event, facts, !was_live || renamed);
   if (told == Told::kPassedOver) tell_again(event, facts);
   ESG_FAULT_POINT("watch.memory_told");

@@ -162,6 +162,15 @@ inline Node *without_virtual_columns_compat(Node *expression, Relation relation)
 #endif
 }
 
+/// What a change of a row asks for that another transaction has changed meanwhile: no plan looks at it again.
+inline void init_recheck_compat(EPQState *recheck, EState *state) {
+#if PG_VERSION_NUM >= 160000
+  EvalPlanQualInit(recheck, state, nullptr, NIL, -1, NIL);
+#else
+  EvalPlanQualInit(recheck, state, nullptr, NIL, -1);
+#endif
+}
+
 /// What a callback of CacheRegisterSyscacheCallback is told.
 #if PG_VERSION_NUM >= 190000
 using SysCacheIdentifierCompat = SysCacheIdentifier;

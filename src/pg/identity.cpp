@@ -74,10 +74,10 @@ Oid lock_extension_table_at_once(const char *name, LOCKMODE mode) {
   return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
 }
 
-Relation open_extension_table(const char *name) {
+Relation open_extension_table(const char *name, LOCKMODE mode) {
   for (;;) {
     // Each turn looks the name up in the catalogs as they are after the wait.
-    if (Relation relation = try_relation_open(extension_table(name), AccessShareLock)) return relation;
+    if (Relation relation = try_relation_open(extension_table(name), mode)) return relation;
     AcceptInvalidationMessages();
   }
 }

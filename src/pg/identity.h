@@ -52,6 +52,6 @@ Oid lock_extension_table_at_once(const char *name, LOCKMODE mode = RowExclusiveL
 
 /// extension_table(), opened with ACCESS SHARE, for table_close(). An extension that is dropped while its lock is waited for is not
 /// installed; one that was made anew meanwhile is the one.
-Relation open_extension_table(const char *name);
+Relation open_extension_table(const char *name, LOCKMODE mode = AccessShareLock);
 
 }  // namespace esg::pg

@@ -17,11 +17,17 @@ uint64 remembered[kRemembered];
 int next_remembered = 0;
 uint64 uses = 0;
 
+uint64 hash_text(const char *text, uint64 seed) {
+  const auto *bytes = reinterpret_cast<const unsigned char *>(text);
+  return hash_bytes_extended(bytes, static_cast<int>(strlen(text)), seed);
+}
+
+/// Of the search path and the user too: the server makes a plan anew when it is used with others, and they change with each identity
+/// that the guard takes on.
 uint64 hash_of(const Statement &statement) {
-  const auto *sql = reinterpret_cast<const unsigned char *>(statement.sql);
   const auto *types = reinterpret_cast<const unsigned char *>(statement.types);
-  const uint64 of_types = hash_bytes_extended(types, static_cast<int>(sizeof(Oid)) * statement.count, 0);
-  return hash_bytes_extended(sql, static_cast<int>(strlen(statement.sql)), of_types);
+  const uint64 of_types = hash_bytes_extended(types, static_cast<int>(sizeof(Oid)) * statement.count, GetUserId());
+  return hash_text(statement.sql, hash_text(namespace_search_path, of_types));
 }
 
 bool is_of(const KeptPlan &plan, const Statement &statement, uint64 hash) {

@@ -58,7 +58,7 @@ end:
   od
 }
 
-/* src/leases.cpp: end_leases, src/closing.cpp: closing_assignments, src/journal.cpp: write_journal: one transaction. */
+/* src/lease_writes.cpp: end_leases, src/closing.cpp: closing_assignments, src/journal.cpp: write_journal: one transaction. */
 inline commit_reaping() {
   atomic {
     PROMISE(one_winner, !finished);

@@ -82,7 +82,7 @@ end:
 proctype Worker(byte i) {
   byte mine, last, now_life;
   bool told;
-  /* src/attach.cpp: attach, src/leases.cpp: write_lease, next_token, last_token */
+  /* src/attach.cpp: attach, src/lease_writes.cpp: write_lease, next_token, last_token */
 taking_it:
   atomic { up -> now_life = life };
 #ifdef LOST_COUNTER
@@ -173,7 +173,7 @@ end:
   od
 }
 
-/* src/leases.cpp: next_token: greater than any that was committed when it was asked for. */
+/* src/lease_writes.cpp: next_token: greater than any that was committed when it was asked for. */
 active proctype Oracle() {
   byte seen;
 end:

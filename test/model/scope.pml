@@ -267,14 +267,15 @@ proctype Starter(byte me) {
 #endif
     atomic { turns++; lock_scope(); if :: got -> began = life + 1; open++ :: else -> goto over fi };
     {
-      /* src/runs.cpp: read_runs: memory, then the rows by the latest snapshot, then fences and marks. */
+      /* src/runs.cpp: read_runs: the rows by the latest snapshot, then memory of those found (src/liveness.cpp: add_knowledge), then
+       * fences and marks. */
+#ifndef OLD_SNAPSHOT
+      atomic { there = lives(0); rival = rival_of(me) };
+#endif
       atomic {
         copy_entry = entry; copy_lapsed = lapsed || overdue; copy_sign = sign;
         copy_passed = is_flagged; copy_known = scope_known
       };
-#ifndef OLD_SNAPSHOT
-      atomic { there = lives(0); rival = rival_of(me) };
-#endif
       atomic { copy_fenced = fenced; look_for_mark() };
       atomic { pass_over(); prepare() };
 #ifdef UNLOCKS_EARLY

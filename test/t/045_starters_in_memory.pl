@@ -84,6 +84,24 @@ my (undef, undef, $stderr) = $node->psql('postgres', qq{UPDATE runs SET processe
 like($stderr, qr/ERROR:  a run of this scope of table public\.runs is running already/, 'it cannot come back while another one has its scope');
 is(sql(qq{UPDATE runs SET processed_items = 2 WHERE id = $busy RETURNING processed_items}), '2', 'who is alive goes on');
 
+# One that is just moving to another scope has the new one in memory already, and the old one in its row.
+my $mover = sql(q{INSERT INTO runs (sync_type, started_at) VALUES ('from', '2020-01-01') RETURNING id});
+sql(qq{UPDATE runs SET processed_items = 1 WHERE id = $mover});
+$session->query_safe(qq{BEGIN; UPDATE runs SET sync_type = 'to' WHERE id = $mover});
+like(refusal('from'), qr/is running already\nDETAIL:  Run $mover is running .*: live: /, 'a run that is leaving its scope keeps it until it has left');
+like(refusal('to'), qr/is just being started\nDETAIL:  It is being started by process $pid of role \w+, and is not committed yet\.\nHINT:/, 'and has the one where it goes');
+$session->query_safe('ROLLBACK');
+like(refusal('from'), qr/is running already\nDETAIL:  Run $mover is running .*: live: /, 'it has not left');
+unlike(refusal('to'), qr/ERROR/, 'and does not come');
+
+# Of two that are not committed, the one in this scope is told of.
+$key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('told') RETURNING id});
+my $bystander = $node->background_psql('postgres', on_error_stop => 1);
+$bystander->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('elsewhere')});
+like(refusal('told'), qr/by process $pid .* Run $key is running/, 'of two uncommitted runs the one in the way is told of');
+$bystander->quit;
+$session->query_safe('ROLLBACK');
+
 # An observed table takes no locks: what is not committed is told by memory, and only warned of.
 sql(q{SELECT sync_guard.guard_table('runs', mode => 'observe')});
 $key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('returns') RETURNING id});

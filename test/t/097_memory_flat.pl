@@ -153,7 +153,7 @@ my @cases = (
 	[ 'reapings', 'CALL reapings(n)', 200, 500, 10_000, 1 ],
 	[ 'heartbeats', "CALL beats(n, $token)", 10_000, 100_000, 1_000_000, 1 ],
 	[ 'times three questions of an API', 'CALL questions(n)', 100, 500, 10_000, 1 ],
-	[ 'times all views and the report', 'CALL views(n)', 3, 6, 200, 1 ],
+	[ 'times all views and the report', 'CALL views(n)', 10, 6, 200, 1 ],
 	[ 'times guard_table again', 'CALL adoptions(n)', 10, 20, 200, 1 ],
 	[ 'errors in subtransactions', 'CALL errors(n)', 200, 1_000, 10_000, 1 ],
 	[ 'calls of the triggers in one transaction', 'BEGIN; CALL lives(n, false); COMMIT', 100, 500, 5_000, 20 ],

@@ -138,6 +138,13 @@ is(sql(q{SELECT count(*) FROM sync_guard.running_syncs WHERE scope ->> 'sync_typ
 answer($reap);
 is(state_of('two starters') =~ s/start_sync|call/once/r, 'failed,running|once|1|1', 'and the dead one was closed once');
 
+# Who is in memory has the scope: else of many that start at once each may be refused for another one, and nobody starts.
+$go_on = freeze($node, 'watch.memory_told', q{INSERT INTO runs (sync_type) VALUES ('told') RETURNING status});
+is(sql(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 25857}), '1', 'a start has told memory of itself: it holds its scope');
+is(answer(q{INSERT INTO runs (sync_type) VALUES ('told')}), 'SY002', 'another one is refused');
+is($go_on->(), 'running', 'and the first one starts');
+is(state_of('told'), 'running||0|1', 'one has started');
+
 # ---- the end of a session, and of the worker -----------------------------------------------------------------------------------
 die_bound($node, 'runs', 'session_end.entries_marked:wait', '');
 ok(comes($node, 'session_end.entries_marked'), 'a session has died and has not yet asked for the worker');

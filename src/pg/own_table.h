@@ -1,0 +1,94 @@
+// Rows of the guard's own tables, read and written without a query: found by an index, seen with the latest snapshot, whoever the
+// user is. Nothing of anybody's is asked or run by it; only finished values are written so, as with become_extension_owner().
+//
+// Plain structs: an error leaves what they hold to the end of the transaction. What a transaction has read or written stays locked
+// to its end, as by a query.
+#pragma once
+
+#include "pg/identity.h"
+
+namespace esg::pg {
+
+/// A table of the guard's, open for reading.
+struct OwnTable {
+  Relation relation = nullptr;
+  Snapshot snapshot = nullptr;
+};
+
+/// Opens it and takes the latest snapshot. Waits for who has locked it against reading. ERROR where it is missing.
+OwnTable open_own_table(const char *name);
+void close_own_table(OwnTable *table);
+
+/// The search key "column `attno` is the value", by an operator's function as F_OIDEQ.
+ScanKeyData column_is(AttrNumber attno, RegProcedure function, Datum value);
+
+/// An index of the table, by its name; invalid where it is not there or not valid.
+Oid own_index(Relation relation, const char *name);
+
+/// Calls `visit(HeapTuple)` for each row that the keys name, until it returns false. Without the index all rows are looked through.
+template <typename Visit>
+void each_own_row(const OwnTable &table, const char *index, const ScanKeyData *keys, int count, const Visit &visit) {
+  ScanKeyData of_scan[4];  // the scan puts numbers of the index's columns into them
+  Assert(count <= static_cast<int>(lengthof(of_scan)));
+  memcpy(of_scan, keys, sizeof(ScanKeyData) * count);
+  const Oid id = own_index(table.relation, index);
+  SysScanDesc scan = systable_beginscan(table.relation, id, OidIsValid(id), table.snapshot, count, of_scan);
+  for (HeapTuple row; HeapTupleIsValid(row = systable_getnext(scan));) {
+    CHECK_FOR_INTERRUPTS();
+    if (!visit(row)) break;
+  }
+  systable_endscan(scan);
+}
+
+/// A table of the guard's, open for writing. What it takes to write is made with the first row.
+struct OwnWriter {
+  OwnTable table;
+  EState *state = nullptr;  ///< null: nothing is written yet
+  ResultRelInfo *target = nullptr;
+  TupleTableSlot *found = nullptr;    ///< the row that was locked last
+  TupleTableSlot *written = nullptr;  ///< the one that is written
+  EPQState recheck;
+  CmdType command;
+  Identity before;
+};
+
+/// Opens it for writing, by CMD_INSERT or CMD_UPDATE; what this statement has written before is seen. ERROR 25006 in a read-only
+/// transaction.
+void begin_writing(OwnWriter *writer, const char *name, CmdType command);
+
+/// What was written is seen by whatever comes next, within the same statement too.
+void end_writing(OwnWriter *writer);
+
+/// Inserts a row of the table's first `count` columns; further ones are NULL.
+void insert_own_row(OwnWriter *writer, int count, const Datum *values, const bool *nulls);
+
+/// Locks the newest version of a row, as FOR NO KEY UPDATE SKIP LOCKED does. False: it is gone, or another transaction has it
+/// locked. Its values stand in `found` then.
+bool lock_own_row(OwnWriter *writer, ItemPointer tid);
+
+/// A value of the row that was locked last.
+Datum locked_value(OwnWriter *writer, AttrNumber attno, bool *is_null);
+
+/// What a change sets.
+struct OwnChange {
+  static constexpr int kMost = 8;
+
+  int count = 0;
+  AttrNumber columns[kMost];
+  Datum values[kMost];
+  bool nulls[kMost];
+
+  OwnChange &set(AttrNumber column, Datum value, bool is_null = false) {
+    if (count >= kMost) elog(ERROR, "too many columns");
+    columns[count] = column;
+    values[count] = value;
+    nulls[count] = is_null;
+    ++count;
+    return *this;
+  }
+};
+
+/// Changes the row that was locked last.
+void change_own_row(OwnWriter *writer, const OwnChange &change);
+
+}  // namespace esg::pg
