@@ -149,7 +149,7 @@ inline reap(i) {
     atomic { if :: life == mine && up -> reaped_lines[i]++ :: else fi }
 #else
   :: atomic { up && dead(i) -> mine = life };
-    /* src/reap_runs.cpp: close_runs: row, lease and journal in one transaction; a crash before its commit undoes all. */
+    /* src/reap_close.cpp: close_runs: row, lease and journal in one transaction; a crash before its commit undoes all. */
     atomic {
       if
       :: up && life == mine && dead(i) ->
