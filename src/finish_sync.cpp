@@ -166,12 +166,12 @@ char *assignments(const Guarded &g, const GivenValues &given, bool with_errors) 
   return list.data;
 }
 
-char *finishing_statement(const Guarded &g, const GivenValues &given, bool with_errors) {
+char *finishing_statement(const Guarded &g, Datum key, const GivenValues &given, bool with_errors) {
   StringInfoData sql;
   initStringInfo(&sql);
   appendStringInfo(&sql, "UPDATE %s SET %s", from_item(g), assignments(g, given, with_errors));
   if (given.count > 0) appendStringInfo(&sql, " FROM %s", given_sql(given, kFinal));
-  appendStringInfo(&sql, " WHERE %s AND %s RETURNING %s::pg_catalog.text", key_condition(g, "$1"),
+  appendStringInfo(&sql, " WHERE %s AND %s RETURNING %s::pg_catalog.text", key_condition(g, key),
                    status_condition(g, g.live, g.live_count), column_ref(g.status));
   return sql.data;
 }
@@ -181,8 +181,9 @@ const char *update_row(const Guarded &g, const char *key, const Run *run, const 
                        Jsonb *errors) {
   const MemoryContext context = CurrentMemoryContext;
   const core::Micros now = GetCurrentTimestamp();
-  pg::Statement update(finishing_statement(g, given, errors != nullptr));
-  update.add(TEXTARRAYOID, pg::text_array(&key, 1))
+  const Datum keys = pg::text_array(&key, 1);
+  pg::Statement update(finishing_statement(g, keys, given, errors != nullptr));
+  update.add(TEXTARRAYOID, keys)
       .add(JSONBOID, JsonbPGetDatum(given.json), given.json == nullptr)
       .add_text(status)
       .add(JSONBOID, JsonbPGetDatum(errors), errors == nullptr)

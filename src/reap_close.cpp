@@ -72,9 +72,10 @@ void rename_ends_of(const Run *const *runs, int count) {
 
 /// Of the runs just closed, those that the table's own triggers have set back already.
 Runs set_back(const Guarded &g, const Run *const *runs, int count) {
+  const Datum keys = keys_of(runs, count);
   pg::Statement query(psprintf("SELECT %s::pg_catalog.text FROM %s WHERE %s AND %s", column_ref(g.key), from_item(g),
-                               key_condition(g, "$1"), status_condition(g, g.live, g.live_count)));
-  query.add(TEXTARRAYOID, keys_of(runs, count));
+                               key_condition(g, keys), status_condition(g, g.live, g.live_count)));
+  query.add(TEXTARRAYOID, keys);
   Runs found;
   found.items = static_cast<Run *>(palloc(sizeof(Run) * count));
   const MemoryContext context = CurrentMemoryContext;

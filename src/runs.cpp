@@ -213,6 +213,14 @@ char *from_item(const Guarded &g) { return psprintf("%s%s AS t", g.partitioned ?
 
 char *column_ref(const Column &column) { return psprintf("t.%s", quote_identifier(column.name)); }
 
+char *key_condition(const Guarded &g, Datum keys) {
+  const Oid type = g.key.type == VARCHAROID ? TEXTOID : g.key.type;
+  const ArrayType *array = DatumGetArrayTypeP(keys);
+  const bool one = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) == 1;
+  return psprintf(one ? "%s OPERATOR(pg_catalog.=) ($1::%s[])[1]" : "%s OPERATOR(pg_catalog.=) ANY ($1::%s[])",
+                  column_ref(g.key), type_name(type));
+}
+
 char *status_condition(const Guarded &g, const char *const *statuses, int count) {
   const Datum array = pg::text_array(statuses, count);
   const char *literal = OidOutputFunctionCall(F_ARRAY_OUT, array);
@@ -268,10 +276,7 @@ char *runs_query(const Guarded &g, const RunFilter &filter) {
   else if (filter.exclusive_statuses)
     appendStringInfoString(&sql, status_condition(g, g.exclusive_statuses, g.exclusive_count));
   else appendStringInfoString(&sql, status_condition(g, g.live, g.live_count));
-  if (filter.keys != 0) {
-    const Oid type = g.key.type == VARCHAROID ? TEXTOID : g.key.type;
-    appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.=) ANY ($1::%s[])", column_ref(g.key), type_name(type));
-  }
+  if (filter.keys != 0) appendStringInfo(&sql, " AND %s", key_condition(g, filter.keys));
   if (filter.scope_condition != nullptr) appendStringInfo(&sql, " AND %s", filter.scope_condition);
   if (filter.lock) appendStringInfo(&sql, " FOR %sUPDATE OF t SKIP LOCKED", filter.lock_keys ? "" : "NO KEY ");
   return sql.data;

@@ -106,6 +106,9 @@ char *iso_utc(core::Micros instant);
 char *from_item(const Guarded &g);
 /// t."column"
 char *column_ref(const Column &column);
+/// Condition: the key is among `keys`, a text[] that is parameter $1. Of one key it is an equality, so that the key's index serves
+/// whatever other indexes there are: of an array the planner does not know how few it has.
+char *key_condition(const Guarded &g, Datum keys);
 /// Condition: the status is among these, in the status column's own type so that an index serves.
 char *status_condition(const Guarded &g, const char *const *statuses, int count);
 /// " WHERE … ORDER BY …" by which the newest runs come first, with a further `condition` (null: none). They are told by the

@@ -22,42 +22,28 @@ bool is_counter(const Guarded &g, const Column &column) {
   return true;
 }
 
-void append_json_column(StringInfo list, const Column &column, const char *value, Json json) {
-  appendStringInfo(list, "%s%s, %s", list->len == 0 ? "" : ", ", quote_literal_cstr(column.name),
-                   summary_value(column, value, json));
-}
-
-bool contains(const Column *columns, int count, const Column &column) {
-  for (int i = 0; i < count; ++i)
-    if (columns[i].attno == column.attno) return true;
-  return false;
-}
-
-/// jsonb_build_object arguments for a run in recent_syncs: the summary columns.
-char *recent_columns(const Guarded &g, Json json) {
-  StringInfoData list;
-  initStringInfo(&list);
-  for (int i = 0; i < g.summary_count; ++i) append_json_column(&list, g.summary[i], column_ref(g.summary[i]), json);
-  return list.data;
+/// What is shown of a run in recent_syncs: the summary columns.
+JsonFields recent_fields(const Guarded &g, Json json) {
+  JsonFields fields;
+  for (int i = 0; i < g.summary_count; ++i) add_field(&fields, g.summary[i], column_ref(g.summary[i]), json);
+  return fields;
 }
 
 /// The same for current_sync: key, what of the summary is known while the run works, start, total and done; each with the SQL
 /// that `value_of` gives for it.
 template <typename ValueOf>
-char *current_columns(const Guarded &g, Json json, const ValueOf &value_of) {
-  StringInfoData list;
-  initStringInfo(&list);
-  append_json_column(&list, g.key, value_of(g.key), json);
+JsonFields current_fields(const Guarded &g, Json json, const ValueOf &value_of) {
+  JsonFields fields;
+  add_field(&fields, g.key, value_of(g.key), json);
   for (int i = 0; i < g.summary_count; ++i) {
     const Column &column = g.summary[i];
     const bool of_the_end = is_one_of(column, g.end, g.duration) || is_one_of(column, g.status, g.error);
     const bool added_anyway = is_one_of(column, g.start, g.key) || is_one_of(column, g.total, g.done);
-    if (!of_the_end && !added_anyway && !is_counter(g, column))
-      append_json_column(&list, column, value_of(column), json);
+    if (!of_the_end && !added_anyway && !is_counter(g, column)) add_field(&fields, column, value_of(column), json);
   }
   for (const Column *column : {&g.start, &g.total, &g.done})
-    if (column->exists()) append_json_column(&list, *column, value_of(*column), json);
-  return list.data;
+    if (column->exists()) add_field(&fields, *column, value_of(*column), json);
+  return fields;
 }
 
 bool is_told_by_memory(const Run &run, const Guarded &g, const Column &column) {
@@ -77,7 +63,9 @@ auto value_from_row(const Guarded &g, const Run &run) {
 /// A run for the JSON: when it started, and what is shown of it.
 struct Shown {
   std::optional<core::Micros> started;
-  Jsonb *json;
+  const char *relation;  ///< null: the answer is about one table
+  List *names;
+  JsonbValue *values;
 };
 
 int newest_first(const ListCell *a, const ListCell *b) {
@@ -88,40 +76,68 @@ int newest_first(const ListCell *a, const ListCell *b) {
   return *left->started > *right->started ? -1 : 1;
 }
 
-/// The rows of the query (columns: start as timestamptz, jsonb).
-List *rows_of(const Guarded &g, const pg::Statement &statement) {
+/// Keys of dead runs, in order.
+struct DeadKeys {
+  const char **items;
+  int count;
+};
+
+int by_text(const void *a, const void *b) {
+  return strcmp(*static_cast<const char *const *>(a), *static_cast<const char *const *>(b));
+}
+
+DeadKeys dead_keys(const Runs &runs) {
+  DeadKeys keys{static_cast<const char **>(palloc(sizeof(char *) * Max(runs.count, 1))), 0};
+  for (int i = 0; i < runs.count; ++i)
+    if (runs.items[i].judgement.dead() && !runs.items[i].uncommitted) keys.items[keys.count++] = runs.items[i].key;
+  qsort(keys.items, keys.count, sizeof(char *), by_text);
+  return keys;
+}
+
+/// Of a dead run, the status that closing it would write.
+void show_as_ended(const Guarded &g, Shown *shown) {
+  for (int i = 0; i < list_length(shown->names); ++i)
+    if (strcmp(static_cast<const char *>(list_nth(shown->names, i)), g.status.name) == 0)
+      shown->values[i] = json_string(g.failed);
+}
+
+/// A query for runs to be shown: its columns are the start as timestamptz, the key as text, those of the fields.
+struct ShownQuery {
+  JsonFields fields;
+  pg::Statement statement;
+};
+
+/// Appends the runs of the query that `query_of(Json)` makes to the list; none of those with `dead` keys is shown as running.
+template <typename QueryOf>
+List *collect(const Guarded &g, bool several, const DeadKeys &dead, const QueryOf &query_of, List *list) {
   const MemoryContext context = CurrentMemoryContext;
-  List *list = NIL;
-  const pg::Identity before = work_as(g);
-  pg::spi_begin();
-  const uint64 rows = pg::spi_run(statement, pg::Access::kRead);
-  const MemoryContext inner = MemoryContextSwitchTo(context);
-  for (uint64 i = 0; i < rows; ++i) {
-    bool is_null;
-    auto *shown = static_cast<Shown *>(palloc0(sizeof(Shown)));
-    *shown = Shown{};
-    const Datum start = pg::spi_datum(i, 1, &is_null);
-    if (!is_null && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(start))) shown->started = DatumGetTimestampTz(start);
-    shown->json = DatumGetJsonbPCopy(pg::spi_datum(i, 2, &is_null));
-    list = lappend(list, shown);
-  }
-  MemoryContextSwitchTo(inner);
-  pg::spi_end();
-  pg::restore(before);
-  return list;
-}
-
-/// Appends the rows of the query that `query` makes to the list.
-template <typename Query>
-List *collect(const Guarded &g, const Query &query, List *list) {
-  List *rows = NIL;
-  read_summaries(g, [&](Json json) { rows = rows_of(g, query(json)); });
-  return list_concat(list, rows);
-}
-
-/// "relation" before the columns where the answer is about several tables.
-const char *relation_field(const Guarded &g, bool several) {
-  return several ? psprintf("'relation', %s, ", quote_literal_cstr(g.name)) : "";
+  List *shown_runs = NIL;
+  read_summaries(g, [&](Json json) {
+    const ShownQuery query = query_of(json);
+    shown_runs = NIL;
+    const pg::Identity before = work_as(g);
+    pg::spi_begin();
+    const uint64 rows = pg::spi_run(query.statement, pg::Access::kRead);
+    for (uint64 i = 0; i < rows; ++i) {
+      bool is_null;
+      auto *shown = static_cast<Shown *>(MemoryContextAllocZero(context, sizeof(Shown)));
+      *shown = Shown{};
+      const Datum start = pg::spi_datum(i, 1, &is_null);
+      if (!is_null && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(start))) shown->started = DatumGetTimestampTz(start);
+      if (several) shown->relation = g.name;
+      shown->names = query.fields.names;
+      shown->values = read_fields(query.fields, i, 3, context);
+      const char *key = dead.count == 0 ? nullptr : pg::spi_text(i, 2, context);
+      if (key != nullptr && bsearch(&key, dead.items, dead.count, sizeof(char *), by_text) != nullptr)
+        show_as_ended(g, shown);
+      const MemoryContext inner = MemoryContextSwitchTo(context);
+      shown_runs = lappend(shown_runs, shown);
+      MemoryContextSwitchTo(inner);
+    }
+    pg::spi_end();
+    pg::restore(before);
+  });
+  return list_concat(list, shown_runs);
 }
 
 /// The runs of a table that are asked for, and what its rows are to be read with: all that is told of them is of one instant.
@@ -129,14 +145,6 @@ struct Seen {
   Runs runs;
   Snapshot snapshot;
 };
-
-Datum dead_keys(const Runs &runs) {
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(runs.count, 1)));
-  int count = 0;
-  for (int i = 0; i < runs.count; ++i)
-    if (runs.items[i].judgement.dead() && !runs.items[i].uncommitted) keys[count++] = runs.items[i].key;
-  return pg::text_array(keys, count);
-}
 
 /// A column's value in a run that only memory knows, as SQL; NULL for what memory does not hold.
 char *value_from_memory(const Guarded &g, const Run &run, const Column &column) {
@@ -163,61 +171,62 @@ List *collect_current(const Guarded &g, const Seen &seen, bool several, List *li
   const Run *newest = newest_alive(seen.runs);
   if (newest == nullptr) return list;
   const auto of_memory = [&](Json json) {
-    pg::Statement statement(psprintf(
-        "SELECT $1, pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several),
-        current_columns(g, json, [&](const Column &column) { return value_from_memory(g, *newest, column); })));
-    statement.add(TIMESTAMPTZOID, TimestampTzGetDatum(newest->started.value_or(0)), !newest->started);
-    return statement;
+    const JsonFields fields =
+        current_fields(g, json, [&](const Column &column) { return value_from_memory(g, *newest, column); });
+    ShownQuery query{fields, pg::Statement(psprintf("SELECT $1, NULL%s", columns_of(fields)))};
+    query.statement.add(TIMESTAMPTZOID, TimestampTzGetDatum(newest->started.value_or(0)), !newest->started);
+    return query;
   };
   const auto of_row = [&](Json json) {
-    pg::Statement statement(psprintf(
-        "SELECT %s, pg_catalog.jsonb_build_object(%s%s) FROM %s"
-        " WHERE %s AND %s",
-        instant_sql(g, g.start), relation_field(g, several), current_columns(g, json, value_from_row(g, *newest)),
-        from_item(g), key_condition(g, "$1"), status_condition(g, g.live, g.live_count)));
-    statement.add(TEXTARRAYOID, pg::text_array(&newest->key, 1))
+    const JsonFields fields = current_fields(g, json, value_from_row(g, *newest));
+    const Datum key = pg::text_array(&newest->key, 1);
+    ShownQuery query{fields, pg::Statement(psprintf("SELECT %s, NULL%s FROM %s WHERE %s AND %s",
+                                                    instant_sql(g, g.start), columns_of(fields), from_item(g),
+                                                    key_condition(g, key), status_condition(g, g.live, g.live_count)))};
+    query.statement.add(TEXTARRAYOID, key)
         .add(INT8OID, Int64GetDatum(newest->done.value_or(0)), !newest->done)
         .add(INT8OID, Int64GetDatum(newest->total.value_or(0)), !newest->total)
         .snapshot = seen.snapshot;
-    return statement;
+    return query;
   };
-  return newest->uncommitted ? collect(g, of_memory, list) : collect(g, of_row, list);
+  const DeadKeys none{nullptr, 0};
+  return newest->uncommitted ? collect(g, several, none, of_memory, list) : collect(g, several, none, of_row, list);
 }
 
-/// The newest `limit` runs of the table for recent_syncs, appended to the list. A dead run is not shown as running: its
-/// status is what closing it would write.
+/// The newest `limit` runs of the table for recent_syncs, appended to the list.
 List *collect_recent(const Guarded &g, const Asked &asked, const Seen &seen, int limit, bool several, List *list) {
   if (limit == 0 || g.summary_count == 0) return list;
-  const auto query = [&](Json json) {
-    const char *shown =
-        psprintf("pg_catalog.jsonb_build_object(%s%s)", relation_field(g, several), recent_columns(g, json));
-    if (contains(g.summary, g.summary_count, g.status))
-      shown = psprintf(
-          "CASE WHEN %s::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1) THEN %s OPERATOR(pg_catalog.||)"
-          " pg_catalog.jsonb_build_object(%s, %s) ELSE %s END",
-          column_ref(g.key), shown, quote_literal_cstr(g.status.name), quote_literal_cstr(g.failed), shown);
-    pg::Statement statement(psprintf("SELECT %s, %s FROM %s%s LIMIT %d", instant_sql(g, g.start), shown, from_item(g),
-                                     newest_first_sql(g, asked.condition), limit));
-    statement.add(TEXTARRAYOID, dead_keys(seen.runs)).snapshot = seen.snapshot;
-    return statement;
+  const auto newest = [&](Json json) {
+    const JsonFields fields = recent_fields(g, json);
+    ShownQuery query{fields, pg::Statement(psprintf("SELECT %s, %s::pg_catalog.text%s FROM %s%s LIMIT %d",
+                                                    instant_sql(g, g.start), column_ref(g.key), columns_of(fields),
+                                                    from_item(g), newest_first_sql(g, asked.condition), limit))};
+    query.statement.snapshot = seen.snapshot;
+    return query;
   };
-  return collect(g, query, list);
+  return collect(g, several, dead_keys(seen.runs), newest, list);
+}
+
+void push(pg::JsonbInStateCompat *state, JsonbIteratorToken token) {
+  pg::push_jsonb_value_compat(state, token, nullptr);
 }
 
 void push_key(pg::JsonbInStateCompat *state, const char *key) {
-  JsonbValue value;
-  value.type = jbvString;
-  value.val.string.val = const_cast<char *>(key);
-  value.val.string.len = static_cast<int>(strlen(key));
+  JsonbValue value = json_string(key);
   pg::push_jsonb_value_compat(state, WJB_KEY, &value);
 }
 
-void push_jsonb(pg::JsonbInStateCompat *state, JsonbIteratorToken token, Jsonb *jsonb) {
-  JsonbValue value;
-  value.type = jbvBinary;
-  value.val.binary.data = &jsonb->root;
-  value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-  pg::push_jsonb_value_compat(state, token, &value);
+void push_field(pg::JsonbInStateCompat *state, const char *name, JsonbValue value) {
+  push_key(state, name);
+  pg::push_jsonb_value_compat(state, WJB_VALUE, &value);
+}
+
+void push_run(pg::JsonbInStateCompat *state, const Shown *shown) {
+  push(state, WJB_BEGIN_OBJECT);
+  if (shown->relation != nullptr) push_field(state, "relation", json_string(shown->relation));
+  for (int i = 0; i < list_length(shown->names); ++i)
+    push_field(state, static_cast<const char *>(list_nth(shown->names, i)), shown->values[i]);
+  push(state, WJB_END_OBJECT);
 }
 
 }  // namespace
@@ -256,23 +265,20 @@ static Datum sync_status(FunctionCallInfo fcinfo) {
   list_sort(latest, newest_first);
 
   pg::JsonbInStateCompat state = {};
-  JsonbValue flag;
-  flag.type = jbvBool;
-  flag.val.boolean = current != NIL;
-  JsonbValue null;
-  null.type = jbvNull;
-  pg::push_jsonb_value_compat(&state, WJB_BEGIN_OBJECT, nullptr);
-  push_key(&state, "is_running");
-  pg::push_jsonb_value_compat(&state, WJB_VALUE, &flag);
-  push_key(&state, "current_sync");
-  if (current == NIL) pg::push_jsonb_value_compat(&state, WJB_VALUE, &null);
-  else push_jsonb(&state, WJB_VALUE, static_cast<Shown *>(linitial(current))->json);
+  push(&state, WJB_BEGIN_OBJECT);
+  push_field(&state, "is_running", json_bool(current != NIL));
+  if (current == NIL) {
+    push_field(&state, "current_sync", json_null());
+  } else {
+    push_key(&state, "current_sync");
+    push_run(&state, static_cast<const Shown *>(linitial(current)));
+  }
   push_key(&state, "recent_syncs");
-  pg::push_jsonb_value_compat(&state, WJB_BEGIN_ARRAY, nullptr);
+  push(&state, WJB_BEGIN_ARRAY);
   for (int i = 0; i < Min(list_length(latest), recent); ++i)
-    push_jsonb(&state, WJB_ELEM, static_cast<Shown *>(list_nth(latest, i))->json);
-  pg::push_jsonb_value_compat(&state, WJB_END_ARRAY, nullptr);
-  pg::push_jsonb_value_compat(&state, WJB_END_OBJECT, nullptr);
+    push_run(&state, static_cast<const Shown *>(list_nth(latest, i)));
+  push(&state, WJB_END_ARRAY);
+  push(&state, WJB_END_OBJECT);
   PG_RETURN_JSONB_P(JsonbValueToJsonb(state.result));
 }
 

@@ -164,9 +164,4 @@ void refuse_stale(const Holding &holding) {
   pg_unreachable();
 }
 
-char *key_condition(const Guarded &g, const char *keys) {
-  const Oid type = g.key.type == VARCHAROID ? TEXTOID : g.key.type;
-  return psprintf("%s OPERATOR(pg_catalog.=) ANY (%s::%s[])", column_ref(g.key), keys, pg::type_sql(type));
-}
-
 }  // namespace esg

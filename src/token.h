@@ -44,7 +44,4 @@ void lock_token(int64 token);
 /// The caller holds UPDATE on the table or on its status column.
 bool may_update_status(const Guarded &g);
 
-/// SQL condition on alias t: the run's key is one of a text[] parameter.
-char *key_condition(const Guarded &g, const char *keys);
-
 }  // namespace esg

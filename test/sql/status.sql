@@ -131,4 +131,25 @@ SET standard_conforming_strings = off;
 SELECT sync_guard.sync_status(relation => 'worded', recent => 1) - 'recent_syncs' #- '{current_sync,started_at}' AS status;
 RESET standard_conforming_strings;
 
+-- Values of whatever type are in the answer what to_jsonb() makes of them.
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE DOMAIN small AS smallint CHECK (value > 0);
+CREATE DOMAIN code AS varchar(9);
+CREATE DOMAIN facts AS jsonb;
+CREATE TABLE typed (id bigint PRIMARY KEY, status code NOT NULL, started_at timestamptz NOT NULL, i2 small, i4 integer, i8 bigint, f4 real, f8 double precision,
+    n numeric, n2 numeric(10,2), b boolean, d date, t time, ts timestamp, tz timestamptz, iv interval, vc varchar(20), c char(5), nm name, u uuid, e mood, j json, jb jsonb, f facts,
+    a integer[], ip inet, by bytea, r int4range, o oid);
+SELECT sync_guard.guard_table('typed', live_statuses => '{running}', failed_status => 'failed', summary_columns => (SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = 'typed'::regclass AND attnum > 0));
+INSERT INTO typed VALUES (1, 'running', now() - interval '1 minute', 1, -2, 9223372036854775807, 1.1, 1e100, 1.50, 2.50, true, '2024-02-29', '12:00', '2024-02-29 01:02:03.4', '2024-02-29 01:02:03.4+01', '1 day 2 hours', '"q" \ a', 'ab', 'n',
+        '00000000-0000-0000-0000-000000000001', 'bad', '{"a": [1, {"b": null}]}', '[1, {"b": "c"}]', '"scalar"', '{1,NULL}', '10.0.0.1/8', '\xdead', '[1,3)', 7),
+    (2, 'failed', now() - interval '2 minutes', 2, 0, -1, 'NaN', '-Infinity', 'NaN', 0, false, 'infinity', '24:00', '-infinity', '0044-03-15 BC', '-1 second', '', '', '', NULL, 'good', '1', 'null', '[]', '{}', '::1', '', 'empty', 0),
+    (3, 'failed', now() - interval '3 minutes', 3, 1, 2, -0.0, 0.1, 'Infinity', 1e5, NULL, '0001-01-01 BC', NULL, '294276-12-31 23:59:59.999999', 'infinity', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+SELECT count(*), bool_and(shown = to_jsonb(t.*)) AS as_to_jsonb, bool_and(shown::text = to_jsonb(t.*)::text) AS to_the_letter
+FROM jsonb_array_elements(sync_guard.sync_status(relation => 'typed') -> 'recent_syncs') AS shown JOIN typed AS t ON t.id = (shown ->> 'id')::bigint;
+SELECT k, current_sync -> k AS shown FROM typed AS t, jsonb_to_record(sync_guard.sync_status(relation => 'typed')) AS s (current_sync jsonb), jsonb_object_keys(current_sync) AS k
+WHERE t.id = 1 AND current_sync -> k IS DISTINCT FROM to_jsonb(t.*) -> k;
+UPDATE typed SET started_at = '2020-01-01' WHERE id = 1;
+SELECT shown ->> 'status' AS status, shown - 'status' = to_jsonb(t.*) - 'status' AS as_to_jsonb
+FROM jsonb_array_elements(sync_guard.sync_status(relation => 'typed') -> 'recent_syncs') AS shown JOIN typed AS t ON t.id = (shown ->> 'id')::bigint WHERE t.id = 1;
+
 DROP SCHEMA status CASCADE;
