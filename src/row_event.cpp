@@ -73,8 +73,10 @@ RowEvent row_event(TriggerData *trigger, const Guarded *g) {
 
 char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column) {
   bool is_null;
-  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+  const Datum value = event.value(tuple, column, &is_null);
   if (is_null) return nullptr;
+  if (column.declared_type == TEXTOID || column.declared_type == VARCHAROID) return TextDatumGetCString(value);
+  if (column.declared_type == UUIDOID) return DatumGetCString(DirectFunctionCall1(uuid_out, value));
   Oid output;
   bool is_varlena;
   getTypeOutputInfo(column.declared_type, &output, &is_varlena);

@@ -14,12 +14,14 @@ struct RowEvent {
   HeapTuple after;
   const Guarded *table;
 
-  Datum old_value(const Column &column, bool *is_null) const {
-    return heap_getattr(before, column.attno, desc, is_null);
+  /// Of a row that the server has in a slot, it is taken apart once, and as far as is asked for.
+  Datum value(HeapTuple tuple, const Column &column, bool *is_null) const {
+    if (tuple == trigger->tg_trigtuple) return slot_getattr(trigger->tg_trigslot, column.attno, is_null);
+    if (tuple == trigger->tg_newtuple) return slot_getattr(trigger->tg_newslot, column.attno, is_null);
+    return heap_getattr(tuple, column.attno, desc, is_null);
   }
-  Datum new_value(const Column &column, bool *is_null) const {
-    return heap_getattr(after, column.attno, desc, is_null);
-  }
+  Datum old_value(const Column &column, bool *is_null) const { return value(before, column, is_null); }
+  Datum new_value(const Column &column, bool *is_null) const { return value(after, column, is_null); }
 };
 
 /// The trigger that called; ERROR where it is not one that guard_table() creates.

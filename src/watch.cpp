@@ -23,14 +23,14 @@ bool excludes(const Guarded &g, const char *status) { return status != nullptr &
 std::optional<core::Micros> instant(const RowEvent &event, HeapTuple tuple, const Column &column) {
   if (!column.exists()) return std::nullopt;
   bool is_null;
-  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+  const Datum value = event.value(tuple, column, &is_null);
   return instant_of(column, value, is_null, event.table->zone);
 }
 
 std::optional<int64> counter(const RowEvent &event, HeapTuple tuple, const Column &column) {
   if (!column.exists()) return std::nullopt;
   bool is_null;
-  const Datum value = heap_getattr(tuple, column.attno, event.desc, &is_null);
+  const Datum value = event.value(tuple, column, &is_null);
   if (is_null) return std::nullopt;
   switch (column.type) {
     case INT2OID: return DatumGetInt16(value);
@@ -40,11 +40,11 @@ std::optional<int64> counter(const RowEvent &event, HeapTuple tuple, const Colum
   }
 }
 
-RowFacts facts_of(const RowEvent &event, HeapTuple tuple, const char *key) {
+RowFacts facts_of(const RowEvent &event, HeapTuple tuple, const char *key, const char *status) {
   const Guarded &g = *event.table;
   RowFacts facts;
   facts.key = key;
-  facts.status = text_of(event, tuple, g.status);
+  facts.status = status;
   facts.started = instant(event, tuple, g.start);
   facts.scope = scope_of(event, tuple);
   facts.done = counter(event, tuple, g.done);
@@ -93,10 +93,10 @@ bool revives(const RowEvent &event, const char *key) {
 
 /// Whether this write brings a live run into a scope: it starts, it moves to another one, or it was dead and gives a sign of
 /// life. Who starts is alive, whatever start he writes. Asked before memory hears of the write.
-bool enters_scope(const RowEvent &event, const char *key) {
+bool enters_scope(const RowEvent &event, const char *key, const char *status_before, const char *status) {
   const Guarded &g = *event.table;
-  if (!excludes(g, text_of(event, event.after, g.status))) return false;
-  if (event.before == nullptr || !excludes(g, text_of(event, event.before, g.status))) return true;
+  if (!excludes(g, status)) return false;
+  if (!excludes(g, status_before)) return true;
   // Memory and notes are about the old key.
   if (changed(event, g.key)) return true;
   for (int i = 0; i < g.scope_count; ++i)
@@ -134,7 +134,7 @@ void watch_gone(const Guarded &g, const char *key) {
 /// A row that moves to another partition comes back at once, and with it the run. Where it comes back ended, what else there is of
 /// the run is left to the next reaping, which settles all that has no live row.
 void watch_move(const RowEvent &event, const char *key) {
-  track_row(event.table->table, facts_of(event, event.after, key));
+  track_row(event.table->table, facts_of(event, event.after, key, text_of(event, event.after, event.table->status)));
   (void)track_end(event.table->table, key, Ending::kMoved);
 }
 
@@ -154,12 +154,12 @@ void tell_again(const RowEvent &event, const RowFacts &facts) {
   Assert(told != Told::kPassedOver || !excludes(g, facts.status));
 }
 
-void watch_live(const RowEvent &event, const char *key) {
+void watch_live(const RowEvent &event, const char *key, const char *status) {
   const Guarded &g = *event.table;
   const char *status_before = event.before == nullptr ? nullptr : text_of(event, event.before, g.status);
   const bool was_live = status_before != nullptr && g.is_live(status_before);
-  const bool enters = g.exclusive && enters_scope(event, key);
-  RowFacts facts = facts_of(event, event.after, key);
+  const bool enters = g.exclusive && enters_scope(event, key, status_before, status);
+  RowFacts facts = facts_of(event, event.after, key, status);
   facts.of_this_xact =
       event.before != nullptr && TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(event.before->t_data));
   const bool renamed = was_live && changed(event, g.key);
@@ -210,7 +210,7 @@ void watch_write(const RowEvent &event) {
   const Guarded &g = *event.table;
   const char *status = text_of(event, event.after, g.status);
   if (status == nullptr || !g.is_live(status)) return watch_end(g, key_of(event));
-  if (const char *key = text_of(event, event.after, g.key); key != nullptr) watch_live(event, key);
+  if (const char *key = text_of(event, event.after, g.key); key != nullptr) watch_live(event, key, status);
 }
 
 /// The same of a row that is gone, of which the event that took it away has told. It had another key by then, or was live no more.
