@@ -31,7 +31,7 @@ class Run:
 
     async def beat(self, worker):
         while True:
-            await asyncio.sleep(TTL.total_seconds() / 3)
+            await asyncio.sleep(TTL.total_seconds() / 4)
             try:
                 alive = await self.pool.fetchval(
                     "SELECT sync_guard.heartbeat($1, $2, $3)", self.token, self.done, self.total)

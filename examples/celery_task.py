@@ -20,6 +20,7 @@ from celery.signals import worker_init
 WORKER = os.environ.get("WORKER", "sync-worker-0")
 INCARNATION = str(uuid.uuid4())
 TTL = "3 seconds"
+BEAT = 0.75  # seconds: four in a ttl
 
 app = celery.Celery("syncs", broker=os.environ.get("CELERY_BROKER_URL", "memory://"))
 app.conf.broker_transport_options = {"data_folder_in": os.environ.get("BROKER_FOLDER", "."),
@@ -54,7 +55,7 @@ class Run:
         self.reaped, self.ended = threading.Event(), threading.Event()
 
     def beat(self):
-        while not self.ended.wait(1):
+        while not self.ended.wait(BEAT):
             with contextlib.suppress(psycopg2.OperationalError):  # the next beat may come through
                 if not ask("SELECT sync_guard.heartbeat(%s, %s, %s)", self.token, self.done, self.total)[0]:
                     self.reaped.set()

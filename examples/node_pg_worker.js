@@ -29,7 +29,7 @@ async function guardedRun(pool, values, cancelled, work) {
     } catch {
       // The next beat may come through; the ttl has room for it.
     }
-  }, TTL_MS / 3);
+  }, TTL_MS / 4);
   const finish = async (status, errors) => {
     try {
       await pool.query('SELECT sync_guard.finish_sync($1, $2, $3::jsonb, $4::jsonb)',

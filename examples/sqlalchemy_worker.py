@@ -16,6 +16,7 @@ import time
 import sqlalchemy as sa
 
 TTL = "3 seconds"
+BEAT = 0.75  # seconds: four in a ttl
 engine = sa.create_engine("postgresql+psycopg2://", future=True, pool_size=2)
 
 
@@ -31,7 +32,7 @@ class Run:
         self.ended = threading.Event()
 
     def beat(self):
-        while not self.ended.wait(1):
+        while not self.ended.wait(BEAT):
             try:
                 with engine.begin() as connection:
                     alive = connection.scalar(sa.select(sa.func.sync_guard.heartbeat(self.token, self.done, self.total)))

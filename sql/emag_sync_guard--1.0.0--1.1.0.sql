@@ -45,4 +45,7 @@ ALTER TABLE sync_guard.leases SET (vacuum_truncate = off);
 COMMENT ON FUNCTION sync_guard.sync_is_running(text, regclass) IS
 'Whether a sync is running, judged at this instant: a dead run does not count. scope_value: a value of the first scope column. relation NULL: any guarded table that you may read; where none runs and one could not be asked it is an error, as it is for that table alone. Errors: SY006 for a scope object (see scope_is_running) or for a table without scope columns; SY004 not guarded; 42501 no right.';
 
+COMMENT ON FUNCTION sync_guard.purge_journal(interval) IS
+'Deletes journal lines older than that, of the tables that you own (all, for a superuser), and returns how many; alerts that cleared and leases that ended before that go with them. Errors: SY006 for NULL, negative or infinite.';
+
 COMMENT ON COLUMN sync_guard.guard_memory.mass_death_runs IS 'leases that fell silent together when that last happened; NULL: never';

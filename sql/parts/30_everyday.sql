@@ -75,7 +75,7 @@ CREATE FUNCTION sync_guard.purge_journal(older_than interval)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'emag_sync_guard_purge_journal';
 COMMENT ON FUNCTION sync_guard.purge_journal(interval) IS
-'Deletes journal lines older than that, of the tables that you own (all, for a superuser), and returns how many; alerts that cleared before that go with them. Errors: SY006 for NULL, negative or infinite.';
+'Deletes journal lines older than that, of the tables that you own (all, for a superuser), and returns how many; alerts that cleared and leases that ended before that go with them. Errors: SY006 for NULL, negative or infinite.';
 
 CREATE FUNCTION sync_guard.live_runs_query(relation regclass)
 RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE
