@@ -14,7 +14,7 @@ from server import PRELOADED, BenchError, Server, run
 
 TITLE = "memory, start-up, size"
 UNIT = "ms"
-ROUNDS = (15, 3)
+ROUNDS = (9, 3)
 RATIOS = [Difference("start of the server, module preloaded", "start of the server, without"), Limit("CREATE EXTENSION")]
 RUNS = (2_048, 20_000, 200_000)
 servers = {}

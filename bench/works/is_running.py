@@ -18,7 +18,7 @@ from works._pipeline import BATCH, microseconds
 
 TITLE = "sync_is_running()"
 UNIT = "us of the server"
-ROUNDS = (15, 3)
+ROUNDS = (9, 3)
 DATABASE = False
 LIVE = {"0 live": 0, "10 live": 10, "10 000 live": 10_000}
 BESIDE = "10 live, beside 10 000 of another table"

@@ -9,7 +9,7 @@ from works._pipeline import BATCH, microseconds
 
 TITLE = "sync_status(), the JSON of a status endpoint"
 UNIT = "us"
-ROUNDS = (15, 3)
+ROUNDS = (9, 3)
 RATIOS = [Ratio("guarded", "three statements", at_most=1.0),
           Ratio("guarded, each with its way", "three statements, each with its way")]
 
