@@ -262,7 +262,7 @@ By the length of the cut, with a sweep each minute:
 
 {lengths_table(study)}
 *By half the ttl*, [the rule](verdicts.md#heartbeat_lost): whoever looks counts the leases that are silent for more than half their
-ttl; where those are more than ten and more than half, the ones that have lapsed are held. *By the lapsed*, until 1.0: only those
+ttl; where those are more than ten and more than half, and one has lapsed, all of them are held. *By the lapsed*, until 1.0: only those
 counted that had lapsed. {rows} leases in one such cut of 90 s, a sweep 45 s after its begin and each minute, readers each 5 s:
 {silent:.1%} closed by the rule, {lapsed:.1%} weighed by the lapsed, {none:.1%} with nothing held. Bound leases are not held: they have
 no ttl that lapses.
