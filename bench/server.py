@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -179,7 +180,7 @@ class Bench:
                 variables=None, each=False, options=(), settings=None):
         """Runs the script (text; or None for pgbench's own, named in `options`) for so many seconds, or transactions of each
         client. `each`: the time of every transaction too. `settings`: of the sessions, {"synchronous_commit": "off"}."""
-        path = self.folder / "tmp" / f"pgbench.{os.getpid()}"
+        path = self.folder / "tmp" / f"pgbench.{threading.get_ident()}"
         path.mkdir(parents=True, exist_ok=True)
         command = [self.bin / "pgbench", "-n", "-h", self.server.host, "-U", user, "-M", protocol, "-c", str(clients),
                    "-j", str(min(clients, os.cpu_count() or 1)), *options]

@@ -10,6 +10,7 @@ ORDER = [
     "status_json",
     "heartbeat",
     "heartbeat_many",
+    "registry_locks",
     "death_to_truth",
     "starters",
     "tpcb",
