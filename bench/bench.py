@@ -137,9 +137,9 @@ def main():
         except Exception as error:  # the others shall be done all the same
             traceback.print_exc()
             results["works"].append({"work": name, "failed": f"{type(error).__name__}: {error}"})
-    results["seconds"] = round(time.monotonic() - begun)
+        results["seconds"] = round(time.monotonic() - begun)
+        write(results, options.out)  # what there is, should the next one not come to its end
     bench.server.remove()
-    write(results, options.out)
     return 1 if any("failed" in work for work in results["works"]) else 0
 
 

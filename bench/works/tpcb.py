@@ -35,7 +35,7 @@ def measure(bench, kind, name):
     options, commit = KINDS[kind]
     with bench.on(servers[name]):
         bench.psql("CHECKPOINT", database="postgres")
-        figures = bench.pgbench(None, database="postgres", clients=2, seconds=bench.size(20, 1, 1), options=options,
+        figures = bench.pgbench(None, database="postgres", clients=2, seconds=bench.size(10, 1, 1), options=options,
                                 settings={"synchronous_commit": commit})
     if figures.failed:
         raise BenchError(f"{figures.failed} transactions failed")
