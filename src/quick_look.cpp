@@ -26,7 +26,16 @@ bool finds_by_status(const Guarded &g, Relation table, Relation index) {
   if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin) return false;
   return form->indkey.values[0] == g.status.attno && index->rd_opfamily[0] == TEXT_BTREE_FAM_OID &&
          index->rd_indcollation[0] == TupleDescAttr(RelationGetDescr(table), g.status.attno - 1)->attcollation &&
-         RelationGetIndexPredicate(index) == NIL;
+         // As the catalog has it: the relcache would simplify it, and so run functions of the table's owner as the caller.
+         heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
+}
+
+/// Whether equal in the status and in the scope is what has the same bytes.
+bool is_equal_by_bytes(const Guarded &g, TupleDesc desc) {
+  bool by_bytes = get_collation_isdeterministic(TupleDescAttr(desc, g.status.attno - 1)->attcollation);
+  for (int i = 0; i < g.scope_count; ++i)
+    by_bytes = by_bytes && get_collation_isdeterministic(TupleDescAttr(desc, g.scope[i].attno - 1)->attcollation);
+  return by_bytes;
 }
 
 /// Opens such an index; null where there is none, or somebody keeps it for himself.
@@ -37,11 +46,11 @@ Relation open_index(const Guarded &g, Relation table) {
     return index_open(g.status_index, NoLock);
   }
   Relation found = nullptr;
-  ListCell *cell;
-  foreach (cell, RelationGetIndexList(table)) {
-    if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock)) return nullptr;
-    Relation index = index_open(lfirst_oid(cell), NoLock);
-    if (found == nullptr && finds_by_status(g, table, index)) found = index;
+  const List *indexes = is_equal_by_bytes(g, RelationGetDescr(table)) ? RelationGetIndexList(table) : NIL;
+  for (int i = 0; i < list_length(indexes) && found == nullptr; ++i) {
+    if (!ConditionalLockRelationOid(list_nth_oid(indexes, i), AccessShareLock)) return nullptr;
+    Relation index = index_open(list_nth_oid(indexes, i), NoLock);
+    if (finds_by_status(g, table, index)) found = index;
     else index_close(index, AccessShareLock);
   }
   g.status_index = found == nullptr ? InvalidOid : RelationGetRelid(found);

@@ -137,8 +137,8 @@ bool copy_entries(Oid relation, const char *const *keys, int count, TrackedRuns 
 /// caller's look.
 bool lists_any(uint32 partition) { return *const_cast<const volatile int32 *>(&table->first_open[partition]) >= 0; }
 
-/// Takes those of a partition's list off it whose transactions are over, and calls `visit(const Tracked &)` for the runs that other
-/// transactions, still open, have started. Under the partition's lock.
+/// Takes those of a partition's list off it whose transactions are over, and calls `visit(const Tracked &, XidState)` for the runs of
+/// transactions that are still open, kMine or kOpen. Under the partition's lock.
 template <typename Visit>
 void tidy_list(uint32 partition, const Visit &visit) {
   FullTransactionId seen = InvalidFullTransactionId;
@@ -154,8 +154,8 @@ void tidy_list(uint32 partition, const Visit &visit) {
     if (run->again) (void)settle(run);
     // A statement may have started many.
     if (!FullTransactionIdEquals(run->inserter, seen)) state = state_of(seen = run->inserter);
-    if (state == XidState::kOpen) visit(*run);
-    else if (state != XidState::kMine) take_off_list(entry);
+    if (state == XidState::kOpen || state == XidState::kMine) visit(*run, state);
+    else take_off_list(entry);
   }
   LWLockRelease(lock);
 }
@@ -168,8 +168,9 @@ TrackedRuns copy_starting(Oid relation, const ScopeHashes &scopes) {
     const int before = runs.count;
     int wanted = 0;
     if (lists_any(partition))
-      tidy_list(partition, [&](const Tracked &run) {
-        if (run.id.database != MyDatabaseId || run.id.table != relation || !scopes.has(run)) return;
+      tidy_list(partition, [&](const Tracked &run, XidState state) {
+        if (state != XidState::kOpen || run.id.database != MyDatabaseId || run.id.table != relation || !scopes.has(run))
+          return;
         if (before + wanted < room) runs.items[runs.count++] = run;
         ++wanted;
       });
@@ -265,10 +266,16 @@ TrackedRuns joined(const TrackedRuns &some, const TrackedRuns &others) {
 TrackedRuns tracked_runs(Oid relation, const char *const *keys, int count) {
   TrackedRuns runs;
   if (table == nullptr || count == 0) return runs;
-  runs.items = static_cast<Tracked *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Tracked) * count));
-  if (copy_entries(relation, keys, count, &runs)) {
+  // A key may come more than once, where it is unique within partitions only; its run does not.
+  auto **each = static_cast<const char **>(palloc(sizeof(char *) * count));
+  std::copy(keys, keys + count, each);
+  std::sort(each, each + count, [](const char *a, const char *b) { return strcmp(a, b) < 0; });
+  const char **end = std::unique(each, each + count, [](const char *a, const char *b) { return strcmp(a, b) == 0; });
+  const auto wanted = static_cast<int>(end - each);
+  runs.items = static_cast<Tracked *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Tracked) * wanted));
+  if (copy_entries(relation, each, wanted, &runs)) {
     weigh_mass_death();
-    (void)copy_entries(relation, keys, count, &runs);
+    (void)copy_entries(relation, each, wanted, &runs);
   }
   return settled(runs);
 }
@@ -278,7 +285,7 @@ namespace {
 /// What the list of a partition's runs that may not be committed yet tells of a table.
 struct OnList {
   bool uncommitted = false;
-  bool outdated = false;  ///< the transaction of one is over
+  bool outdated = false;  ///< the transaction of one is over; it may go back to being a run of another that is open
 };
 
 OnList look_at_list(uint32 partition, Oid relation) {
@@ -307,7 +314,10 @@ bool may_have_uncommitted(Oid relation) {
     if (!lists_any(partition)) continue;
     const OnList list = look_at_list(partition, relation);
     found = list.uncommitted;
-    if (list.outdated) tidy_list(partition, [](const Tracked &) {});
+    if (list.outdated)
+      tidy_list(partition, [&found, relation](const Tracked &run, XidState) {
+        found = found || (run.id.database == MyDatabaseId && run.id.table == relation);
+      });
   }
   // The snapshot comes after all of this.
   pg_memory_barrier();

@@ -134,11 +134,13 @@ const bool *with_row(const TrackedRuns &tracked, const Runs &runs) {
   return found;
 }
 
-/// Appends the runs whose transactions are open, for which there is room. One that has committed since memory was read, too
+/// Appends the runs whose transactions are open. One that has committed since memory was read, too
 /// late for the look at the rows, is what memory says; one that was rolled back is none.
 void append_uncommitted(const Guarded &g, const RunFilter &filter, const Knowledge &knowledge,
                         const core::Question &question, Runs *runs) {
   const bool *has_row = with_row(knowledge.tracked, *runs);
+  const Size most = static_cast<Size>(runs->count) + knowledge.tracked.count;
+  runs->items = static_cast<Run *>(repalloc_huge(runs->items, sizeof(Run) * Max(most, 1)));
   for (int i = 0; i < knowledge.tracked.count; ++i) {
     const Tracked &entry = knowledge.tracked.items[i];
     if (!entry.uncommitted() || has_row[i] || !is_wanted_status(g, filter, entry.status) ||
@@ -290,8 +292,8 @@ Run *allocate_runs(MemoryContext context, uint64 count) {
       MemoryContextAllocExtended(context, Max(count, 1) * sizeof(Run), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
 }
 
-/// The rows that the filter finds, not judged yet. Leaves room for `further` runs.
-Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
+/// The rows that the filter finds, not judged yet.
+Runs read_rows(const Guarded &g, const RunFilter &filter) {
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement statement(runs_query(g, filter));
   if (filter.keys != 0 || filter.scope_value_count > 0) statement.add(TEXTARRAYOID, filter.keys, filter.keys == 0);
@@ -301,7 +303,7 @@ Runs read_rows(const Guarded &g, const RunFilter &filter, int further) {
   pg::spi_begin();
   const uint64 rows = pg::spi_run(statement, filter.lock ? pg::Access::kWrite : pg::Access::kRead);
   Runs runs;
-  runs.items = allocate_runs(context, rows + further);
+  runs.items = allocate_runs(context, rows);
   for (uint64 i = 0; i < rows; ++i) {
     CHECK_FOR_INTERRUPTS();
     runs.items[runs.count] = make_run(g, i, context);
@@ -324,9 +326,9 @@ Runs uncommitted_runs(const Guarded &g, const RunFilter &filter, const core::Que
   Knowledge knowledge = gather_of_scopes(g, *filter.scopes, question);
   knowledge.memory_alone = true;
   Runs runs;
-  runs.items = allocate_runs(CurrentMemoryContext, knowledge.tracked.count);
+  runs.items = allocate_runs(CurrentMemoryContext, 0);
   append_uncommitted(g, filter, knowledge, question, &runs);
-  qsort(runs.items, runs.count, sizeof(Run), by_start);
+  sort_by_start(&runs);
   return runs;
 }
 
@@ -338,7 +340,7 @@ Runs read_runs(const Guarded &g, const RunFilter &filter, const core::Question &
   if (of_scopes) knowledge = gather_of_scopes(g, *filter.scopes, question);
   else if (!filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
   const bool uncommitted = filter.uncommitted && !filter.lock;
-  Runs runs = read_rows(g, filter, uncommitted ? knowledge.tracked.count : 0);
+  Runs runs = read_rows(g, filter);
   if (filter.lock) knowledge = gather_knowledge(g, filter.keys, question, filter.without_leases);
   if (of_scopes) add_knowledge(g, keys_of(runs), runs.count, filter.without_leases, &knowledge);
   for (int i = 0; i < runs.count; ++i) judge_run(g, knowledge, question, &runs.items[i]);

@@ -49,6 +49,7 @@ void end_triggers(OwnWriter *writer) {
   if (writer->command == CMD_INSERT) ExecASInsertTriggers(writer->state, writer->target, nullptr);
   else ExecASUpdateTriggers(writer->state, writer->target, nullptr);
   AfterTriggerEndQuery(writer->state);
+  ExecCloseResultRelations(writer->state);  // those that it has opened for them
   restore(writer->before);
 }
 

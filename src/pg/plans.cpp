@@ -95,7 +95,6 @@ KeptPlan *find_or_keep_plan(const Statement &statement) {
   for (int i = 0; i < kept_count; ++i)
     if (is_of(kept[i], statement, hash)) {
       kept[i].used = ++uses;
-      if (statement.fetches && !SPI_plan_is_valid(kept[i].plan)) plan_fetching(kept[i].plan, true);
       return &kept[i];
     }
   if (!was_run_before(hash)) return nullptr;
@@ -112,9 +111,14 @@ KeptPlan *find_or_keep_plan(const Statement &statement) {
   place->plan = plan;
   place->hash = hash;
   place->used = ++uses;
+  place->is_new = true;
   if (place == &kept[kept_count]) ++kept_count;
-  if (statement.fetches) plan_fetching(plan, true);
   return place;
+}
+
+void prepare_kept(KeptPlan *plan, const Statement &statement) {
+  if (statement.fetches && (plan->is_new || !SPI_plan_is_valid(plan->plan))) plan_fetching(plan->plan, true);
+  plan->is_new = false;
 }
 
 }  // namespace esg::pg

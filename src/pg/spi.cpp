@@ -38,7 +38,10 @@ uint64 spi_run(const Statement &statement, Access access, long max_rows) {
   ++kept->running;
   PG_TRY();
   {
-    without_exceptions([&] { rows = execute(kept->plan, statement, read_only, max_rows); });
+    without_exceptions([&] {
+      prepare_kept(kept, statement);
+      rows = execute(kept->plan, statement, read_only, max_rows);
+    });
   }
   PG_FINALLY();
   { --kept->running; }

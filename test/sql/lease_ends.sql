@@ -162,6 +162,18 @@ SELECT token FROM sync_guard.start_sync('counted', '{"id": 5}') \gset
 SELECT sync_guard.heartbeat(:token) AS mine;
 SELECT key, lease FROM leases WHERE relation ~ 'counted' AND key >= '5';
 
+-- Somebody has put triggers on the leases: they run, as the extension's owner, and nothing is left open.
+CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE NOTICE '% % % by the owner: %', TG_OP, TG_WHEN, TG_LEVEL, current_user =
+    (SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'emag_sync_guard'); RETURN NEW; END$$;
+CREATE TRIGGER a BEFORE INSERT OR UPDATE ON sync_guard.leases FOR EACH ROW EXECUTE FUNCTION seen();
+CREATE TRIGGER b AFTER INSERT OR UPDATE ON sync_guard.leases FOR EACH ROW EXECUTE FUNCTION seen();
+CREATE TRIGGER c AFTER INSERT OR UPDATE ON sync_guard.leases FOR EACH STATEMENT EXECUTE FUNCTION seen();
+SELECT token FROM sync_guard.start_sync('counted', '{"id": 8}') \gset
+SELECT sync_guard.finish_sync(:token, 'completed');
+DROP TRIGGER a ON sync_guard.leases;
+DROP TRIGGER b ON sync_guard.leases;
+DROP TRIGGER c ON sync_guard.leases;
+
 SELECT sync_guard.unguard_table(t) FROM unnest('{runs,counted,enums,enum_domains,chars,parts,alone}'::regclass[]) AS t;
 DROP SCHEMA lease_ends CASCADE;
 DROP ROLE regress_esg_lease_writer;

@@ -102,6 +102,31 @@ like(refusal('told'), qr/by process $pid .* Run $key is running/, 'of two uncomm
 $bystander->quit;
 $session->query_safe('ROLLBACK');
 
+# Of two of other scopes that overlap the one, either is told of.
+sql(q{
+	CREATE TABLE overlapping (id integer PRIMARY KEY, sync_type text, status text NOT NULL, started_at timestamptz DEFAULT now(), finished_at timestamptz);
+	SELECT sync_guard.guard_table('overlapping', live_statuses => '{running}', failed_status => 'failed', scope_columns => '{sync_type}',
+		scope_overlaps => '{"sync_type": {"all": ["products", "orders"]}}', exclusive => true)});
+my $second = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe(q{BEGIN; INSERT INTO overlapping VALUES (1, 'products', 'running')});
+$second->query_safe(q{BEGIN; INSERT INTO overlapping VALUES (2, 'orders', 'running')});
+my (undef, undef, $told) = $node->psql('postgres', q{INSERT INTO overlapping VALUES (3, 'all', 'running')});
+like($told, qr/is just being started\nDETAIL:  .* Run [12] is running/, 'of two that overlap one is told of');
+$_->query_safe('ROLLBACK') for $session, $second;
+$second->quit;
+
+# A key that is unique within partitions only: its rows are one run, which is not in its own way.
+sql(q{
+	CREATE TABLE parted (id integer, sync_type text, status text NOT NULL, started_at timestamptz DEFAULT now(), finished_at timestamptz, part integer,
+		PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+	CREATE TABLE parted_others PARTITION OF parted DEFAULT;
+	SELECT sync_guard.guard_table('parted', key_column => 'id', live_statuses => '{running}', failed_status => 'failed', scope_columns => '{sync_type}',
+		exclusive => true)});
+sql(q{INSERT INTO parted SELECT 1, 'products', 'running', now(), NULL, n FROM generate_series(1, 200) AS n});
+is(sql(q{SELECT count(*), count(DISTINCT run_key) FROM sync_guard.running_syncs WHERE relation = 'parted'::regclass}), '200|1', 'many rows of one key start as one run');
+is(sql(q{SELECT sync_guard.unguard_table(t) FROM unnest('{overlapping,parted}'::regclass[]) AS t; DROP TABLE overlapping, parted}), "\n", 'they are released');
+
 # An observed table takes no locks: what is not committed is told by memory, and only warned of.
 sql(q{SELECT sync_guard.guard_table('runs', mode => 'observe')});
 $key = $session->query_safe(q{BEGIN; INSERT INTO runs (sync_type) VALUES ('returns') RETURNING id});
