@@ -8,7 +8,7 @@ from server import PRELOADED, BenchError, run
 
 TITLE = "pgbench TPC-B, the module preloaded and unused"
 UNIT = "transactions a second"
-ROUNDS = (9, 3)
+ROUNDS = (5, 3)
 DATABASE = False
 GROUP = 2
 KINDS = {

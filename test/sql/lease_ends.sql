@@ -163,7 +163,7 @@ SELECT sync_guard.heartbeat(:token) AS mine;
 SELECT key, lease FROM leases WHERE relation ~ 'counted' AND key >= '5';
 
 -- Somebody has put triggers on the leases: they run, as the extension's owner, and nothing is left open.
-CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE NOTICE '% % % by the owner: %', TG_OP, TG_WHEN, TG_LEVEL, current_user =
+CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE WARNING '% % % by the owner: %', TG_OP, TG_WHEN, TG_LEVEL, current_user =
     (SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'emag_sync_guard'); RETURN NEW; END$$;
 CREATE TRIGGER a BEFORE INSERT OR UPDATE ON sync_guard.leases FOR EACH ROW EXECUTE FUNCTION seen();
 CREATE TRIGGER b AFTER INSERT OR UPDATE ON sync_guard.leases FOR EACH ROW EXECUTE FUNCTION seen();
