@@ -110,7 +110,9 @@ JsonbValue *read_fields(const JsonFields &fields, uint64 number, int first, Memo
   for (int i = 0; i < list_length(fields.names); ++i) {
     bool is_null;
     const Datum value = pg::spi_datum(number, first + i, &is_null);
-    const Oid type = getBaseType(SPI_gettypeid(SPI_tuptable->tupdesc, first + i));
+    const Oid declared = SPI_gettypeid(SPI_tuptable->tupdesc, first + i);
+    const Oid type =
+        declared < FirstGenbkiObjectId ? declared : getBaseType(declared);  // none of the former is a domain
     values[i] = is_null ? json_null() : json_value(type, value);
   }
   MemoryContextSwitchTo(spi);

@@ -10,6 +10,7 @@ from works._pipeline import BATCH, microseconds
 TITLE = "sync_status(), the JSON of a status endpoint"
 UNIT = "us"
 ROUNDS = (9, 3)
+SETTINGS = ["emag_sync_guard.max_tracked_runs = 2048"]  # the default: a server in whose memory is nothing of other works
 RATIOS = [Ratio("guarded", "three statements", at_most=1.0),
           Ratio("guarded, each with its way", "three statements, each with its way")]
 
