@@ -127,6 +127,29 @@ std::optional<core::Micros> instant_of(const Column &column, Datum value, bool i
   return instant;
 }
 
+std::optional<int64> count_of(const Column &column, Datum value, bool is_null) {
+  if (is_null) return std::nullopt;
+  switch (column.type) {
+    case INT2OID: return DatumGetInt16(value);
+    case INT4OID: return DatumGetInt32(value);
+    case INT8OID: return DatumGetInt64(value);
+    default: return std::nullopt;
+  }
+}
+
+char *text_of_value(const Column &column, Datum value) {
+  if (column.type == TEXTOID || column.type == VARCHAROID) return TextDatumGetCString(value);
+  if (column.type == UUIDOID) return DatumGetCString(DirectFunctionCall1(uuid_out, value));
+  Oid output;
+  bool is_varlena;
+  getTypeOutputInfo(column.type, &output, &is_varlena);
+  char *text = OidOutputFunctionCall(output, value);
+  if (column.type == BPCHAROID)
+    for (std::size_t n = strlen(text); n > 0 && text[n - 1] == ' '; --n) text[n - 1] = '\0';
+  if (column.type == BOOLOID) return pstrdup(text[0] == 't' ? "true" : "false");
+  return text;
+}
+
 Datum time_datum(const Column &column, TimestampTz instant, pg_tz *zone) {
   const Datum precision = Int32GetDatum(column.typmod);
   if (column.type == TIMESTAMPOID)

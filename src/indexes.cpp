@@ -42,12 +42,6 @@ bool can_find(const Relation index) {
   return form->indisvalid && form->indisready && form->indislive && (method == BTREE_AM_OID || method == HASH_AM_OID);
 }
 
-bool begins_with(const Relation index, const Relation table, AttrNumber attno) {
-  if (index->rd_index->indkey.values[0] != attno) return false;
-  const Oid collation = TupleDescAttr(RelationGetDescr(table), attno - 1)->attcollation;
-  return !OidIsValid(collation) || index->rd_indcollation[0] == collation;
-}
-
 /// Whether one of the table's indexes passes `fits`.
 template <typename Fits>
 bool has_index(const Relation table, const Fits &fits) {
@@ -88,7 +82,7 @@ bool status_is_indexed(const Guarded &g, const Relation leaf) {
   return has_index(leaf, [leaf, status, clauses](const Relation index) {
     List *predicate = RelationGetIndexPredicate(index);
     if (predicate != NIL && !predicate_implied_by(predicate, clauses, false)) return false;
-    return begins_with(index, leaf, status) || (predicate != NIL && !only_null_tests(predicate));
+    return index_begins_with(index, leaf, status) || (predicate != NIL && !only_null_tests(predicate));
   });
 }
 
@@ -96,7 +90,7 @@ bool start_is_indexed(const Guarded &g, const Relation leaf) {
   const AttrNumber start = get_attnum(RelationGetRelid(leaf), g.start.name);
   return has_index(leaf, [leaf, start](const Relation index) {
     return index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL &&
-           begins_with(index, leaf, start);
+           index_begins_with(index, leaf, start);
   });
 }
 
@@ -128,6 +122,12 @@ char *create_index(const Guarded &g, const Column &column, const char *condition
 }
 
 }  // namespace
+
+bool index_begins_with(const Relation index, const Relation table, AttrNumber attno) {
+  if (index->rd_index->indkey.values[0] != attno) return false;
+  const Oid collation = TupleDescAttr(RelationGetDescr(table), attno - 1)->attcollation;
+  return !OidIsValid(collation) || index->rd_indcollation[0] == collation;
+}
 
 Lacking lacking_status_index(const Guarded &g) {
   const List *read = g.partitioned ? read_for_live_runs(g) : NIL;

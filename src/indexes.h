@@ -19,6 +19,9 @@ Lacking lacking_status_index(const Guarded &g);
 /// Where no valid index begins with the start column, by which the newest runs are found.
 Lacking lacking_start_index(const Guarded &g);
 
+/// Whether the index's first column is this one of the table, in the column's own collation.
+bool index_begins_with(Relation index, Relation table, AttrNumber attno);
+
 /// The statement that would make the one or the other.
 char *wanted_status_index(const Guarded &g);
 char *wanted_start_index(const Guarded &g);

@@ -62,15 +62,4 @@ void each_open(const pg::OwnTable &leases, Oid table, const Datum *key, const Vi
   });
 }
 
-/// Calls `visit(Datum)` for each text of a text[].
-template <typename Visit>
-void each_text(Datum texts, const Visit &visit) {
-  Datum *items;
-  bool *nulls;
-  int count;
-  deconstruct_array(DatumGetArrayTypeP(texts), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
-  for (int i = 0; i < count; ++i)
-    if (!nulls[i]) visit(items[i]);
-}
-
 }  // namespace esg::lease_rows

@@ -36,8 +36,8 @@ struct FoundRows {
   }
 };
 
-/// Changes the open leases that `find(table, FoundRows *)` finds and that nobody has locked: `change(writer)` tells how, null as not
-/// at all. Returns how many. Found first: what is changed may be found again.
+/// Changes the leases that `find(table, FoundRows *)` finds and that nobody has locked: `change(writer)` tells how, null as not at all.
+/// Returns how many. Found first: what is changed may be found again.
 template <typename Find, typename Change>
 uint64 change_rows(const Find &find, const Change &change) {
   pg::OwnWriter writer;
@@ -64,13 +64,26 @@ bool is_null(pg::OwnWriter *writer, LeaseColumn column) {
   return null;
 }
 
-/// The same of one open lease.
-uint64 change_open(int64 token, const pg::OwnChange &change) {
-  return change_rows(
-      [token](const pg::OwnTable &table, FoundRows *rows) {
-        visit_token(table, token, [rows](HeapTuple row) { rows->add(row); });
-      },
-      [&change](pg::OwnWriter *writer) { return is_null(writer, kEndedAt) ? std::optional(change) : std::nullopt; });
+/// The same of those that are still open once they are locked.
+template <typename Find, typename Change>
+uint64 change_open(const Find &find, const Change &change) {
+  return change_rows(find, [&change](pg::OwnWriter *writer) -> std::optional<pg::OwnChange> {
+    if (!is_null(writer, kEndedAt)) return std::nullopt;
+    return change(writer);
+  });
+}
+
+/// Finds the leases of these tokens.
+auto of_tokens(const int64 *tokens, int count) {
+  return [tokens, count](const pg::OwnTable &table, FoundRows *rows) {
+    for (int i = 0; i < count; ++i) visit_token(table, tokens[i], [rows](HeapTuple row) { rows->add(row); });
+  };
+}
+
+/// The token of the lease that was locked last.
+int64 locked_token(pg::OwnWriter *writer) {
+  bool null;
+  return DatumGetInt64(pg::locked_value(writer, kToken, &null));
 }
 
 pg::OwnChange ending(TimestampTz now, const char *reason) {
@@ -218,7 +231,7 @@ bool reattach_lease(const Lease &lease) {
       .set(kAttachedAt, TimestampTzGetDatum(GetCurrentTimestamp()))
       .set(kSessionPid, Int32GetDatum(MyProcPid))
       .set(kSessionStart, TimestampTzGetDatum(MyStartTimestamp));
-  return change_open(lease.token, change) == 1;
+  return change_open(of_tokens(&lease.token, 1), [&change](pg::OwnWriter *) { return change; }) == 1;
 }
 
 void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
@@ -226,33 +239,27 @@ void write_beat(const Lease &lease, const int64 *done, const int64 *total) {
   const core::Micros last = Max(lease.attached, lease.last_beat.value_or(lease.attached));
   // A time of last beat in the future is of a clock that was set back since.
   if (last <= now && now - last < lease.ttl.value_or(kDefaultTtl) / 5) return;
-  (void)change_rows(
-      [&lease](const pg::OwnTable &table, FoundRows *rows) {
-        visit_token(table, lease.token, [rows](HeapTuple row) { rows->add(row); });
-      },
-      [=](pg::OwnWriter *writer) -> std::optional<pg::OwnChange> {
-        if (!is_null(writer, kEndedAt)) return std::nullopt;
-        pg::OwnChange change;
-        change.set(kLastBeat, TimestampTzGetDatum(now));
-        bool unknown;
-        const int64 before = DatumGetInt64(pg::locked_value(writer, kDone, &unknown));
-        if (done != nullptr && !unknown && before != *done) change.set(kProgressChanged, TimestampTzGetDatum(now));
-        if (done != nullptr) change.set(kDone, Int64GetDatum(*done));
-        if (total != nullptr) change.set(kTotal, Int64GetDatum(*total));
-        return change;
-      });
+  (void)change_open(of_tokens(&lease.token, 1), [=](pg::OwnWriter *writer) {
+    pg::OwnChange change;
+    change.set(kLastBeat, TimestampTzGetDatum(now));
+    bool unknown;
+    const int64 before = DatumGetInt64(pg::locked_value(writer, kDone, &unknown));
+    if (done != nullptr && !unknown && before != *done) change.set(kProgressChanged, TimestampTzGetDatum(now));
+    if (done != nullptr) change.set(kDone, Int64GetDatum(*done));
+    if (total != nullptr) change.set(kTotal, Int64GetDatum(*total));
+    return change;
+  });
 }
 
 uint64 end_leases(const Guarded &g, Datum keys, const char *reason) {
   const pg::OwnChange change = ending(GetCurrentTimestamp(), reason);
-  return change_rows(
+  return change_open(
       [&g, keys](const pg::OwnTable &table, FoundRows *rows) {
-        each_text(keys, [&](Datum key) { each_open(table, g.table, &key, [rows](HeapTuple row) { rows->add(row); }); });
+        pg::each_text(keys,
+                      [&](Datum key) { each_open(table, g.table, &key, [rows](HeapTuple row) { rows->add(row); }); });
       },
-      [&change](pg::OwnWriter *writer) -> std::optional<pg::OwnChange> {
-        if (!is_null(writer, kEndedAt)) return std::nullopt;
-        bool null;
-        last_ended = DatumGetInt64(pg::locked_value(writer, kToken, &null));
+      [&change](pg::OwnWriter *writer) {
+        last_ended = locked_token(writer);
         return change;
       });
 }
@@ -280,17 +287,11 @@ void settle_leases(const int64 *tokens, int count) {
   const TimestampTz now = GetCurrentTimestamp();
   const pg::OwnChange as_reaped = ending(now, "reaped");
   const pg::OwnChange as_finished = ending(now, "finished");
-  (void)change_rows(
-      [tokens, count](const pg::OwnTable &table, FoundRows *rows) {
-        for (int i = 0; i < count; ++i) visit_token(table, tokens[i], [rows](HeapTuple row) { rows->add(row); });
-      },
-      [&](pg::OwnWriter *writer) -> std::optional<pg::OwnChange> {
-        if (!is_null(writer, kEndedAt)) return std::nullopt;
-        bool none;
-        const int64 token = DatumGetInt64(pg::locked_value(writer, kToken, &none));
-        const bool found = bsearch(&token, reaped.items, reaped.count, sizeof(int64), compare_tokens) != nullptr;
-        return found ? as_reaped : as_finished;
-      });
+  (void)change_open(of_tokens(tokens, count), [&](pg::OwnWriter *writer) {
+    const int64 token = locked_token(writer);
+    const bool found = bsearch(&token, reaped.items, reaped.count, sizeof(int64), compare_tokens) != nullptr;
+    return found ? as_reaped : as_finished;
+  });
 }
 
 int64 supersede_leases(const List *tables, const char *worker, const char *incarnation) {
@@ -309,10 +310,10 @@ int64 supersede_leases(const List *tables, const char *worker, const char *incar
       return true;
     });
   };
-  return before + static_cast<int64>(change_rows(find, [&change](pg::OwnWriter *writer) {
-           const bool open = is_null(writer, kEndedAt) && is_null(writer, kSupersededAt);
-           return open ? std::optional(change) : std::nullopt;
-         }));
+  const auto supersede = [&change](pg::OwnWriter *writer) {
+    return is_null(writer, kSupersededAt) ? std::optional(change) : std::nullopt;
+  };
+  return before + static_cast<int64>(change_open(find, supersede));
 }
 
 void purge_leases(core::Micros before, Datum tables, bool all) {

@@ -2,6 +2,7 @@
 // lease_writes.cpp has what is written. See leases.h.
 
 #include "lease_rows.h"
+#include "pg/spi.h"
 
 namespace esg {
 namespace {
@@ -112,7 +113,7 @@ Leases open_leases(const Guarded &g, Datum keys) {
   int room = 0;
   const auto add = [&](HeapTuple row) { append(&leases, &room, read_lease(row, RelationGetDescr(table.relation))); };
   if (keys == 0) each_open(table, g.table, nullptr, add);
-  else each_text(keys, [&](Datum key) { each_open(table, g.table, &key, add); });
+  else pg::each_text(keys, [&](Datum key) { each_open(table, g.table, &key, add); });
   pg::close_own_table(&table);
   if (leases.count > 1) qsort(leases.items, leases.count, sizeof(Lease), by_key);
   return leases;

@@ -103,15 +103,11 @@ namespace {
 
 /// What memory has of the runs of these keys (text[]).
 TrackedRuns tracked_runs_of(const Guarded &g, Datum keys) {
-  Datum *items;
-  bool *nulls;
-  int count;
-  deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
-  auto **texts = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
-  int wanted = 0;
-  for (int i = 0; i < count; ++i)
-    if (!nulls[i]) texts[wanted++] = TextDatumGetCString(items[i]);
-  return tracked_runs(g.table, texts, wanted);
+  List *texts = NIL;
+  pg::each_text(keys, [&texts](Datum key) { texts = lappend(texts, TextDatumGetCString(key)); });
+  auto **wanted = static_cast<const char **>(palloc(sizeof(char *) * Max(list_length(texts), 1)));
+  for (int i = 0; i < list_length(texts); ++i) wanted[i] = static_cast<const char *>(list_nth(texts, i));
+  return tracked_runs(g.table, wanted, list_length(texts));
 }
 
 Knowledge begin_knowledge(const core::Question &question) {

@@ -27,8 +27,8 @@ Knowledge gather_knowledge(const Guarded &g, Datum keys, const core::Question &q
 Knowledge gather_of_scopes(const Guarded &g, const ScopeHashes &scopes, const core::Question &question);
 void add_knowledge(const Guarded &g, const char *const *keys, int count, bool memory_alone, Knowledge *knowledge);
 
-/// The same of one run, for who has just written its row: where memory knows the run's lease, from memory alone (which does not tell that another
-/// incarnation of the worker has announced itself).
+/// The same of one run, for who has just written its row: where memory knows the run's lease, from memory alone (which does not tell
+/// that another incarnation of the worker has announced itself).
 Knowledge gather_from_memory(const Guarded &g, const char *key, const core::Question &question);
 
 /// Fills the evidence of a run from its row (already in `run`) and from what is known.

@@ -3,6 +3,7 @@
 
 #include "quick_look.h"
 
+#include "indexes.h"
 #include "liveness.h"
 
 namespace esg {
@@ -24,8 +25,7 @@ bool may_look(const Guarded &g) {
 bool finds_by_status(const Guarded &g, Relation table, Relation index) {
   const FormData_pg_index *form = index->rd_index;
   if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin) return false;
-  return form->indkey.values[0] == g.status.attno && index->rd_opfamily[0] == TEXT_BTREE_FAM_OID &&
-         index->rd_indcollation[0] == TupleDescAttr(RelationGetDescr(table), g.status.attno - 1)->attcollation &&
+  return index_begins_with(index, table, g.status.attno) && index->rd_opfamily[0] == TEXT_BTREE_FAM_OID &&
          // As the catalog has it: the relcache would simplify it, and so run functions of the table's owner as the caller.
          heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr);
 }
@@ -80,12 +80,7 @@ std::optional<int64> count_in(TupleTableSlot *slot, const Column &column) {
   if (!column.exists()) return std::nullopt;
   bool is_null;
   const Datum value = slot_getattr(slot, column.attno, &is_null);
-  if (is_null) return std::nullopt;
-  switch (column.type) {
-    case INT2OID: return DatumGetInt16(value);
-    case INT4OID: return DatumGetInt32(value);
-    default: return DatumGetInt64(value);
-  }
+  return count_of(column, value, is_null);
 }
 
 std::optional<core::Micros> instant_in(TupleTableSlot *slot, const Column &column, pg_tz *zone) {
@@ -99,12 +94,7 @@ std::optional<core::Micros> instant_in(TupleTableSlot *slot, const Column &colum
 char *text_in(TupleTableSlot *slot, const Column &column) {
   bool is_null;
   const Datum value = slot_getattr(slot, column.attno, &is_null);
-  if (is_null) return nullptr;
-  if (is_text(column)) return TextDatumGetCString(value);
-  Oid output;
-  bool is_varlena;
-  getTypeOutputInfo(column.type, &output, &is_varlena);
-  return OidOutputFunctionCall(output, value);
+  return is_null ? nullptr : text_of_value(column, value);
 }
 
 /// The row as a run, for its judgement. False: it has no key.

@@ -74,17 +74,7 @@ RowEvent row_event(TriggerData *trigger, const Guarded *g) {
 char *text_of(const RowEvent &event, HeapTuple tuple, const Column &column) {
   bool is_null;
   const Datum value = event.value(tuple, column, &is_null);
-  if (is_null) return nullptr;
-  if (column.declared_type == TEXTOID || column.declared_type == VARCHAROID) return TextDatumGetCString(value);
-  if (column.declared_type == UUIDOID) return DatumGetCString(DirectFunctionCall1(uuid_out, value));
-  Oid output;
-  bool is_varlena;
-  getTypeOutputInfo(column.declared_type, &output, &is_varlena);
-  char *text_value = OidOutputFunctionCall(output, value);
-  if (column.type == BPCHAROID)
-    for (std::size_t n = strlen(text_value); n > 0 && text_value[n - 1] == ' '; --n) text_value[n - 1] = '\0';
-  if (column.type == BOOLOID) return pstrdup(text_value[0] == 't' ? "true" : "false");
-  return text_value;
+  return is_null ? nullptr : text_of_value(column, value);
 }
 
 const char *key_of(const RowEvent &event) {

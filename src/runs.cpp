@@ -117,13 +117,10 @@ bool is_wanted_status(const Guarded &g, const RunFilter &filter, const char *sta
 /// By the key's hash: memory may have the key in part only.
 bool is_wanted_key(const Guarded &g, Datum keys, uint64 key_hash) {
   if (keys == 0) return true;
-  Datum *items;
-  bool *nulls;
-  int count;
-  deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
-  for (int i = 0; i < count; ++i)
-    if (!nulls[i] && run_id(g.table, TextDatumGetCString(items[i])).key_hash == key_hash) return true;
-  return false;
+  bool wanted = false;
+  pg::each_text(keys,
+                [&](Datum key) { wanted = wanted || run_id(g.table, TextDatumGetCString(key)).key_hash == key_hash; });
+  return wanted;
 }
 
 /// Which entries have a row among the runs.

@@ -151,6 +151,12 @@ std::optional<core::Micros> from_naive(Timestamp naive, pg_tz *zone);
 /// A column's start, end or activity value as an instant; absent for infinite ones.
 std::optional<core::Micros> instant_of(const Column &column, Datum value, bool is_null, pg_tz *zone);
 
+/// A value of an integer column; absent where NULL or of another type.
+std::optional<int64> count_of(const Column &column, Datum value, bool is_null);
+
+/// A column's value as text, the one that a cast to text gives: runs are read so.
+char *text_of_value(const Column &column, Datum value);
+
 /// An instant as a value of a time column, in its precision.
 Datum time_datum(const Column &column, TimestampTz instant, pg_tz *zone);
 

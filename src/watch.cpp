@@ -31,13 +31,7 @@ std::optional<int64> counter(const RowEvent &event, HeapTuple tuple, const Colum
   if (!column.exists()) return std::nullopt;
   bool is_null;
   const Datum value = event.value(tuple, column, &is_null);
-  if (is_null) return std::nullopt;
-  switch (column.type) {
-    case INT2OID: return DatumGetInt16(value);
-    case INT4OID: return DatumGetInt32(value);
-    case INT8OID: return DatumGetInt64(value);
-    default: return std::nullopt;
-  }
+  return count_of(column, value, is_null);
 }
 
 RowFacts facts_of(const RowEvent &event, HeapTuple tuple, const char *key, const char *status) {

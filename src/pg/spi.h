@@ -68,4 +68,15 @@ char *type_sql(Oid type);
 /// A text[] of `count` strings; null pointers become NULL elements.
 Datum text_array(const char *const *values, int count);
 
+/// Calls `visit(Datum)` for each text of a text[] that is not NULL.
+template <typename Visit>
+void each_text(Datum texts, const Visit &visit) {
+  Datum *items;
+  bool *nulls;
+  int count;
+  deconstruct_array(DatumGetArrayTypeP(texts), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &count);
+  for (int i = 0; i < count; ++i)
+    if (!nulls[i]) visit(items[i]);
+}
+
 }  // namespace esg::pg
