@@ -1,8 +1,8 @@
 // What the rules about tables read. Runs in the caller's process or the sweep's, with ACCESS SHARE on the table; what is read
 // of the journal is read as the extension's owner. See alert_readings.h; alert_server.cpp has the rules about no table.
 //
-// Cost: the live runs; the runs that started within the window of failure_rate; the mistakes within that of false_positives;
-// and, only while a scope seems late, the runs that started since a day before the rhythms were learned.
+// Cost: the live runs; the runs that started within the window of failure_rate and, only while a scope seems late, those that
+// started since a day before the rhythms were learned, in one look; the mistakes within the window of false_positives.
 
 #include "alert_readings.h"
 
@@ -139,97 +139,7 @@ void read_live_runs(const Asked &asked, const Runs *known) {
   for (int i = 0; i < count; ++i) read_scope(asked, scopes[i]);
 }
 
-// ---- ended runs: failure_rate -------------------------------------------------------------------------------------------
-
-void read_failures(const Asked &asked, const EndedRuns *groups, int count, core::Micros window) {
-  const core::ScopePattern pattern = pattern_from(asked.g, groups[0].scope);
-  if (asked.rules.of(AlertRule::kFailureRate, pattern).time_window != window) return;
-  int64 failed = 0;
-  int64 ended = 0;
-  for (int i = 0; i < count; ++i) {
-    ended += groups[i].started[0];
-    if (!groups[i].success) failed += groups[i].started[0];
-  }
-  if (ended == 0) return;
-  Reading &reading = asked.append(AlertRule::kFailureRate, groups[0].scope, pattern);
-  reading.value = {static_cast<double>(failed) / static_cast<double>(ended), ended};
-  char share[48];
-  reading.detail = psprintf(INT64_FORMAT " of " INT64_FORMAT " runs that started in the last %s failed: %s", failed,
-                            ended, span_words(window),
-                            core::describe_figure(core::AlertUnit::kShare, reading.value.figure, share, sizeof share));
-  const char *of_scope = reading.scope == nullptr ? "" : psprintf(" AND scope = %s", quote_literal_cstr(reading.scope));
-  reading.hint = psprintf(
-      "SELECT * FROM sync_guard.recent_runs(1000) WHERE relation = %s::regclass%s; and those that the guard "
-      "closed are in sync_guard.reaped_syncs.",
-      quote_literal_cstr(asked.g.name), of_scope);
-}
-
-/// The windows of the rule in the table's scopes, each once; the longest first.
-int windows_of(const AlertRules &rules, AlertRule rule, core::Micros **out) {
-  auto *windows = static_cast<core::Micros *>(palloc(sizeof(core::Micros) * (rules.count + 1)));
-  int count = 0;
-  windows[count++] = rules.of(rule).time_window;
-  for (std::size_t i = 0; i < rules.count; ++i) {
-    if (rules.items[i].rule != rule || !rules.items[i].time_window) continue;
-    const core::Micros window = *rules.items[i].time_window;
-    int at = 0;
-    while (at < count && windows[at] > window) ++at;
-    if (at < count && windows[at] == window) continue;
-    memmove(windows + at + 1, windows + at, sizeof(core::Micros) * (count - at));
-    windows[at] = window;
-    ++count;
-  }
-  *out = windows;
-  return count;
-}
-
-/// `fresh`: the history may be read this time though that is costly.
-void read_failure_rates(const Asked &asked, bool fresh) {
-  if (!asked.rules.asks(AlertRule::kFailureRate)) return;
-  if (!fresh) {
-    asked.out->not_asked[static_cast<int>(AlertRule::kFailureRate)] = true;
-    return;
-  }
-  core::Micros *windows;
-  const int count = windows_of(asked.rules, AlertRule::kFailureRate, &windows);
-  for (int i = 0; i < count; ++i) {
-    const EndedGroups groups = read_ended(asked.g, asked.question.now, &windows[i], 1);
-    for (int from = 0, to = 0; from < groups.count; from = to) {
-      while (to < groups.count && same_text(groups.items[from].scope, groups.items[to].scope)) ++to;
-      read_failures(asked, groups.items + from, to - from, windows[i]);
-    }
-  }
-}
-
-// ---- the journal: false_positives ----------------------------------------------------------------------------------------
-
-void read_false_positives(const Asked &asked) {
-  if (!asked.rules.asks(AlertRule::kFalsePositives)) return;
-  core::Micros *windows;
-  (void)windows_of(asked.rules, AlertRule::kFalsePositives, &windows);
-  const Mistakes mistakes = read_mistakes(asked.g, asked.question.now - windows[0]);
-  for (uint64 i = 0; i < mistakes.count; ++i) {
-    const core::Scope scope = present_scope(asked.g, mistakes.items[i].scope);
-    const core::ScopePattern pattern = core::pattern_of(scope);
-    const core::Micros window = asked.rules.of(AlertRule::kFalsePositives, pattern).time_window;
-    if (mistakes.items[i].noticed < asked.question.now - window) continue;
-    const char *text = jsonb_text(scope_json(asked.g, scope));
-    Reading *reading = nullptr;
-    for (int n = 0; n < asked.out->count && reading == nullptr; ++n) {
-      Reading &other = asked.out->items[n];
-      if (other.rule == AlertRule::kFalsePositives && same_text(other.scope, text)) reading = &other;
-    }
-    if (reading == nullptr) reading = &asked.append(AlertRule::kFalsePositives, text, pattern);
-    reading->value.figure += 1;
-    reading->detail = psprintf("%.0f %s found dead turned out to be alive in the last %s", reading->value.figure,
-                               reading->value.figure == 1 ? "run that was" : "runs that were", span_words(window));
-    reading->hint =
-        "The view sync_guard.guard_health names the limit that would have been long enough, sync_guard.reaped_syncs "
-        "shows the runs.";
-  }
-}
-
-// ---- rhythms: not_completed ----------------------------------------------------------------------------------------------
+// ---- rhythms: the scopes that seem late ----------------------------------------------------------------------------------
 
 /// A scope that has a rhythm, and seems late by what was known when it was learned.
 struct Late {
@@ -252,53 +162,182 @@ bool is_of_today(const Guarded &g, const Jsonb *scope) {
   return static_cast<int>(JB_ROOT_COUNT(scope)) == g.scope_count && read_scope_pattern(g, scope, &pattern);
 }
 
+struct LateScopes {
+  Late *items = nullptr;
+  int count = 0;
+};
+
 /// The scopes that a rule asks of: all but the whole table, where it has scopes.
-Late *late_scopes(const Asked &asked, const Rhythms &rhythms, int *count) {
-  auto *late = static_cast<Late *>(palloc(sizeof(Late) * Max(rhythms.count, 1)));
-  *count = 0;
+LateScopes late_scopes(const Asked &asked, const Rhythms &rhythms) {
+  LateScopes late;
+  late.items = static_cast<Late *>(palloc(sizeof(Late) * Max(rhythms.count, 1)));
   for (int i = 0; i < rhythms.count; ++i) {
     const Rhythm &rhythm = rhythms.items[i];
     const bool whole_table = JB_ROOT_COUNT(rhythm.scope) == 0;
     if (whole_table != (asked.g.scope_count == 0) || !rhythm.last_completed || !rhythm.long_gap) continue;
     if (!is_of_today(asked.g, rhythm.scope)) continue;
-    Late &next = late[*count];
+    Late &next = late.items[late.count];
     next = {&rhythm, whole_table ? nullptr : jsonb_text(rhythm.scope), {}, *rhythm.last_completed};
     next.pattern = pattern_from(asked.g, next.scope);
     const core::AlertLimits limits = asked.rules.of(AlertRule::kNotCompleted, next.pattern);
-    if (limits.enabled && gaps_since(next, asked.question.now) > limits.clear_below) ++*count;
+    if (limits.enabled && gaps_since(next, asked.question.now) > limits.clear_below) ++late.count;
   }
   return late;
 }
 
-/// What has completed since the rhythms were learned, which knew all until then. Runs that started long before that are left to
-/// the next learning.
-void add_later_completions(const Asked &asked, core::Micros learned_at, Late *late, int count) {
+/// How far back they may have completed since the rhythms were learned, which knew all until then. Runs that started long before that
+/// are left to the next learning.
+core::Micros since_learned(const Asked &asked, core::Micros learned_at, const LateScopes &late) {
   core::Micros longest = core::kDay;
-  for (int i = 0; i < count; ++i) longest = Max(longest, 2 * late[i].rhythm->long_duration.value_or(0));
-  const core::Micros span = Min(Max(asked.question.now - learned_at, 0) + longest,
-                                core::alert_rule(AlertRule::kNotCompleted).defaults.time_window);
-  const EndedGroups groups = read_ended_since(asked.g, asked.question.now, span);
-  for (int n = 0; n < groups.count; ++n) {
-    const EndedRuns &group = groups.items[n];
-    const auto last = group.last_ended ? group.last_ended : group.last_started;
-    for (int i = 0; i < count && group.success && last; ++i)
-      if (same_text(late[i].scope, group.scope)) late[i].last = Max(late[i].last, Min(*last, asked.question.now));
+  for (int i = 0; i < late.count; ++i) longest = Max(longest, 2 * late.items[i].rhythm->long_duration.value_or(0));
+  return Min(Max(asked.question.now - learned_at, 0) + longest,
+             core::alert_rule(AlertRule::kNotCompleted).defaults.time_window);
+}
+
+// ---- ended runs ---------------------------------------------------------------------------------------------------------
+
+/// Spans of time, each once, the longest last.
+struct Spans {
+  core::Micros *items;
+  int count = 0;
+
+  explicit Spans(Size room) : items(static_cast<core::Micros *>(palloc(sizeof(core::Micros) * room))) {}
+  [[nodiscard]] int at_or_above(core::Micros span) const {
+    int at = 0;
+    while (at < count && items[at] < span) ++at;
+    return at;
+  }
+  void add(core::Micros span) {
+    const int at = at_or_above(span);
+    if (at < count && items[at] == span) return;
+    memmove(items + at + 1, items + at, sizeof(core::Micros) * (count - at));
+    items[at] = span;
+    ++count;
+  }
+  [[nodiscard]] core::Micros longest() const { return items[count - 1]; }
+};
+
+/// The windows of the rule in the table's scopes. There is room for one more.
+Spans windows_of(const AlertRules &rules, AlertRule rule) {
+  Spans windows(rules.count + 2);
+  windows.add(rules.of(rule).time_window);
+  for (std::size_t i = 0; i < rules.count; ++i)
+    if (rules.items[i].rule == rule && rules.items[i].time_window) windows.add(*rules.items[i].time_window);
+  return windows;
+}
+
+/// The ended runs, looked at once for all that asks of them.
+struct History {
+  bool failures;  ///< failure_rate asks
+  LateScopes late;
+  Spans spans;
+  EndedGroups groups;
+};
+
+/// `fresh`: the history may be read this time though that is costly.
+History look_back(const Asked &asked, const Rhythms &rhythms, bool fresh) {
+  const bool failures = asked.g.start.exists() && asked.rules.asks(AlertRule::kFailureRate);
+  History history{failures, {}, failures ? windows_of(asked.rules, AlertRule::kFailureRate) : Spans(1), {}};
+  if (asked.rules.asks(AlertRule::kNotCompleted)) history.late = late_scopes(asked, rhythms);
+  if (!fresh) {
+    asked.out->not_asked[static_cast<int>(AlertRule::kFailureRate)] = failures;
+    asked.out->not_asked[static_cast<int>(AlertRule::kNotCompleted)] = history.late.count > 0;
+    history.late.count = 0;
+    return history;
+  }
+  if (history.late.count > 0)
+    history.spans.add(since_learned(asked, rhythms.learned_at.value_or(asked.question.now), history.late));
+  if (history.spans.count > 0)
+    history.groups = read_ended_since(asked.g, asked.question.now, history.spans.items, history.spans.count);
+  return history;
+}
+
+// ---- ended runs: failure_rate -------------------------------------------------------------------------------------------
+
+/// The runs of one scope, by the window that it has.
+void read_failures(const Asked &asked, const History &history, const EndedRuns *groups, int count) {
+  const core::ScopePattern pattern = pattern_from(asked.g, groups[0].scope);
+  const core::Micros window = asked.rules.of(AlertRule::kFailureRate, pattern).time_window;
+  const int span = history.spans.at_or_above(window);
+  Assert(span < history.spans.count);
+  int64 failed = 0;
+  int64 ended = 0;
+  for (int i = 0; i < count; ++i) {
+    ended += groups[i].started[span];
+    if (!groups[i].success) failed += groups[i].started[span];
+  }
+  if (ended == 0) return;
+  Reading &reading = asked.append(AlertRule::kFailureRate, groups[0].scope, pattern);
+  reading.value = {static_cast<double>(failed) / static_cast<double>(ended), ended};
+  char share[48];
+  reading.detail = psprintf(INT64_FORMAT " of " INT64_FORMAT " runs that started in the last %s failed: %s", failed,
+                            ended, span_words(window),
+                            core::describe_figure(core::AlertUnit::kShare, reading.value.figure, share, sizeof share));
+  const char *of_scope = reading.scope == nullptr ? "" : psprintf(" AND scope = %s", quote_literal_cstr(reading.scope));
+  reading.hint = psprintf(
+      "SELECT * FROM sync_guard.recent_runs(1000) WHERE relation = %s::regclass%s; and those that the guard "
+      "closed are in sync_guard.reaped_syncs.",
+      quote_literal_cstr(asked.g.name), of_scope);
+}
+
+void read_failure_rates(const Asked &asked, const History &history) {
+  if (!history.failures) return;
+  const EndedGroups &groups = history.groups;
+  for (int from = 0, to = 0; from < groups.count; from = to) {
+    while (to < groups.count && same_text(groups.items[from].scope, groups.items[to].scope)) ++to;
+    read_failures(asked, history, groups.items + from, to - from);
   }
 }
 
-void read_completions(const Asked &asked, const Rhythms &rhythms, bool fresh) {
-  if (!asked.rules.asks(AlertRule::kNotCompleted)) return;
-  int count;
-  Late *late = late_scopes(asked, rhythms, &count);
-  if (count == 0) return;
-  if (fresh) add_later_completions(asked, rhythms.learned_at.value_or(asked.question.now), late, count);
-  else asked.out->not_asked[static_cast<int>(AlertRule::kNotCompleted)] = true;
-  for (int i = 0; i < count && fresh; ++i) {
-    Reading &reading = asked.append(AlertRule::kNotCompleted, late[i].scope, late[i].pattern);
-    reading.value = {gaps_since(late[i], asked.question.now), late[i].rhythm->completed};
+// ---- the journal: false_positives ----------------------------------------------------------------------------------------
+
+void read_false_positives(const Asked &asked) {
+  if (!asked.rules.asks(AlertRule::kFalsePositives)) return;
+  const core::Micros longest = windows_of(asked.rules, AlertRule::kFalsePositives).longest();
+  const Mistakes mistakes = read_mistakes(asked.g, asked.question.now - longest);
+  for (uint64 i = 0; i < mistakes.count; ++i) {
+    const core::Scope scope = present_scope(asked.g, mistakes.items[i].scope);
+    const core::ScopePattern pattern = core::pattern_of(scope);
+    const core::Micros window = asked.rules.of(AlertRule::kFalsePositives, pattern).time_window;
+    if (mistakes.items[i].noticed < asked.question.now - window) continue;
+    const char *text = jsonb_text(scope_json(asked.g, scope));
+    Reading *reading = nullptr;
+    for (int n = 0; n < asked.out->count && reading == nullptr; ++n) {
+      Reading &other = asked.out->items[n];
+      if (other.rule == AlertRule::kFalsePositives && same_text(other.scope, text)) reading = &other;
+    }
+    if (reading == nullptr) reading = &asked.append(AlertRule::kFalsePositives, text, pattern);
+    reading->value.figure += 1;
+    reading->detail = psprintf("%.0f %s found dead turned out to be alive in the last %s", reading->value.figure,
+                               reading->value.figure == 1 ? "run that was" : "runs that were", span_words(window));
+    reading->hint =
+        "The view sync_guard.guard_health names the limit that would have been long enough, sync_guard.reaped_syncs "
+        "shows the runs.";
+  }
+}
+
+// ---- ended runs: not_completed -------------------------------------------------------------------------------------------
+
+void add_later_completions(const Asked &asked, History *history) {
+  for (int n = 0; n < history->groups.count; ++n) {
+    const EndedRuns &group = history->groups.items[n];
+    const auto last = group.last_ended ? group.last_ended : group.last_started;
+    for (int i = 0; i < history->late.count && group.success && last; ++i) {
+      Late &scope = history->late.items[i];
+      if (same_text(scope.scope, group.scope)) scope.last = Max(scope.last, Min(*last, asked.question.now));
+    }
+  }
+}
+
+void read_completions(const Asked &asked, History *history) {
+  add_later_completions(asked, history);
+  for (int i = 0; i < history->late.count; ++i) {
+    const Late &scope = history->late.items[i];
+    Reading &reading = asked.append(AlertRule::kNotCompleted, scope.scope, scope.pattern);
+    reading.value = {gaps_since(scope, asked.question.now), scope.rhythm->completed};
     reading.detail = psprintf(
         "no run has completed for %s; between the " INT64_FORMAT " of the last 30 days at most %s usually passed",
-        span_words(asked.question.now - late[i].last), late[i].rhythm->completed, span_words(gap_of(*late[i].rhythm)));
+        span_words(asked.question.now - scope.last), scope.rhythm->completed, span_words(gap_of(*scope.rhythm)));
     reading.hint =
         "See that what starts these runs does, and how the last ones ended: sync_guard.sync_status_overview, "
         "sync_guard.recent_syncs.";
@@ -329,9 +368,10 @@ Readings read_table_figures(const Guarded &g, const AlertRules &rules, const cor
   const Rhythms rhythms = read_rhythms(g);
   const bool learned_now = rhythms.learned_at && *rhythms.learned_at == question.now;
   const bool fresh = !sweep || learned_now || !history_is_costly(g);
-  read_failure_rates(asked, fresh);
+  History history = look_back(asked, rhythms, fresh);
+  read_failure_rates(asked, history);
   read_false_positives(asked);
-  read_completions(asked, rhythms, fresh);
+  read_completions(asked, &history);
   return readings;
 }
 

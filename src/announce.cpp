@@ -42,8 +42,9 @@ int escaped(char byte) {
 }
 
 /// A JSON string of at most `room` bytes; what does not fit is cut off between two characters. Returns how many it took.
-int put_string(Payload *payload, const char *text, int length, int room) {
+int put_string(Payload *payload, const char *text, int room) {
   const int before = payload->json.len;
+  const auto length = static_cast<int>(strlen(text));
   int fits = length <= (room - 2) / kMostEscaped ? length : 0;
   for (int taken = 2; fits < length; ++fits) {
     taken += escaped(text[fits]);
@@ -51,9 +52,9 @@ int put_string(Payload *payload, const char *text, int length, int room) {
   }
   if (fits < length) {
     payload->cut = true;
-    fits = pg_mbcliplen(text, length, fits);
+    text = pnstrdup(text, pg_mbcliplen(text, length, fits));
   }
-  escape_json(&payload->json, pnstrdup(text, fits));
+  escape_json(&payload->json, text);
   return payload->json.len - before;
 }
 
@@ -67,7 +68,7 @@ void put_name(Payload *payload, const char *name) {
 void put_text(Payload *payload, const char *name, const char *text, int room) {
   put_name(payload, name);
   if (text == nullptr) appendStringInfoString(&payload->json, "null");
-  else (void)put_string(payload, text, static_cast<int>(strlen(text)), room);
+  else (void)put_string(payload, text, room);
 }
 
 void put_instant(Payload *payload, const char *name, core::Micros instant) {
@@ -101,7 +102,7 @@ void put_scope(Payload *payload, const Jsonb *scope) {
     if (token == WJB_KEY) {
       share = room / columns--;
       appendStringInfoString(json, comma);
-      const int taken = put_string(payload, item.val.string.val, item.val.string.len, share / 2) + 4;
+      const int taken = put_string(payload, pnstrdup(item.val.string.val, item.val.string.len), share / 2) + 4;
       appendStringInfoString(json, ": ");
       comma = ", ";
       share -= taken;
@@ -110,7 +111,7 @@ void put_scope(Payload *payload, const Jsonb *scope) {
       const int before = json->len;
       const char *text = json_scalar_text(item);
       if (text == nullptr) appendStringInfoString(json, "null");
-      else (void)put_string(payload, text, static_cast<int>(strlen(text)), share);
+      else (void)put_string(payload, text, share);
       room -= json->len - before;
     }
   }
@@ -143,18 +144,19 @@ Payload begin_reaping(const Entry &entry) {
   return payload;
 }
 
-const char *reaping_payload(const Payload &begun, const Entry &entry, const Line &line, const char *role) {
-  Payload payload;
-  initStringInfo(&payload.json);
-  appendBinaryStringInfo(&payload.json, begun.json.data, begun.json.len);
-  payload.cut = begun.cut;
-  put_text(&payload, "key", line.key, kKeyRoom);
-  put_scope(&payload, line.scope);
-  put_text(&payload, "verdict", line.verdict, kRestRoom);
-  put_text(&payload, "reason", line.reason, kTextRoom);
-  put_text(&payload, "path", entry.path, kRestRoom);
-  put_text(&payload, "role", role, kNameRoom);
-  return end_payload(&payload);
+/// One that goes on from what `begun` holds, which is left as it was.
+const char *reaping_payload(Payload *begun, const Entry &entry, const Line &line, const char *role) {
+  const Payload before = *begun;
+  put_text(begun, "key", line.key, kKeyRoom);
+  put_scope(begun, line.scope);
+  put_text(begun, "verdict", line.verdict, kRestRoom);
+  put_text(begun, "reason", line.reason, kTextRoom);
+  put_text(begun, "path", entry.path, kRestRoom);
+  put_text(begun, "role", role, kNameRoom);
+  const char *payload = pstrdup(end_payload(begun));
+  begun->json.len = before.json.len;
+  begun->cut = before.cut;
+  return payload;
 }
 
 const char *alert_payload(const AlertNotice &notice) {
@@ -294,9 +296,9 @@ void announce_reaped(const Entry &entry, const Line *lines, int count) {
   for (const char *path : {"call", "pg_cron", "worker"}) at_once = at_once || strcmp(entry.path, path) == 0;
   attempt([&] {
     auto **payloads = static_cast<const char **>(palloc(sizeof(char *) * count));
-    const Payload begun = begin_reaping(entry);
+    Payload begun = begin_reaping(entry);
     const char *role = GetUserNameFromId(entry.role, false);
-    for (int i = 0; i < count; ++i) payloads[i] = reaping_payload(begun, entry, lines[i], role);
+    for (int i = 0; i < count; ++i) payloads[i] = reaping_payload(&begun, entry, lines[i], role);
     ESG_FAULT_POINT("announce.payloads_made");
     deliver(payloads, count, at_once);
   });

@@ -60,6 +60,7 @@ EndedRuns make_group(const Guarded &g, uint64 row, int spans, MemoryContext cont
   group.last_started = instant_of(g.start, value, is_null, g.zone);
   value = pg::spi_datum(row, kLastEnded, &is_null);
   group.last_ended = instant_of(g.end, value, is_null, g.zone);
+  group.started = static_cast<int64 *>(MemoryContextAlloc(context, sizeof(int64) * spans));
   for (int i = 0; i < spans; ++i) group.started[i] = DatumGetInt64(pg::spi_datum(row, kFirstCount + i, &is_null));
   return group;
 }
@@ -88,8 +89,8 @@ EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *s
   return read_by(g, g.start, now, spans, count);
 }
 
-EndedGroups read_ended_since(const Guarded &g, core::Micros now, core::Micros span) {
-  return read_by(g, g.start.exists() ? g.start : g.end, now, &span, 1);
+EndedGroups read_ended_since(const Guarded &g, core::Micros now, const core::Micros *spans, int count) {
+  return read_by(g, g.start.exists() ? g.start : g.end, now, spans, count);
 }
 
 }  // namespace esg

@@ -7,12 +7,10 @@ namespace esg {
 
 /// The ended runs of one scope in one status that started within the longest span asked for.
 struct EndedRuns {
-  static constexpr int kMaxSpans = 3;
-
   const char *scope;  ///< as jsonb prints it; null where the table has none
   const char *status;
   bool success;
-  int64 started[kMaxSpans];  ///< how many started within each of the spans
+  int64 *started;  ///< how many started within each of the spans
   std::optional<core::Micros> last_started;
   std::optional<core::Micros> last_ended;
 };
@@ -27,7 +25,7 @@ struct EndedGroups {
 /// the runs that started within the longest span where the start column has an index.
 EndedGroups read_ended(const Guarded &g, core::Micros now, const core::Micros *spans, int count);
 
-/// The same of runs that started, or where no start is kept ended, within `span` before now. None where neither is kept.
-EndedGroups read_ended_since(const Guarded &g, core::Micros now, core::Micros span);
+/// The same of runs that started, or where no start is kept ended, within the spans. None where neither is kept.
+EndedGroups read_ended_since(const Guarded &g, core::Micros now, const core::Micros *spans, int count);
 
 }  // namespace esg

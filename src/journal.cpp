@@ -2,7 +2,7 @@
 
 #include "journal.h"
 
-#include "pg/identity.h"
+#include "pg/own_table.h"
 #include "pg/spi.h"
 #include "rights.h"
 
@@ -20,40 +20,28 @@ const char *event_name(Event event) {
   return "reaped";
 }
 
-/// An array of one field of every line.
-template <typename Make>
-Datum array_of(const Line *lines, int count, Oid type, int16 length, bool by_value, char align, const Make &make) {
-  auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * count));
-  auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * count));
-  for (int i = 0; i < count; ++i) nulls[i] = !make(lines[i], &values[i]);
-  int dims[1] = {count};
-  int lower[1] = {1};
-  return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower, type, length, by_value, align));
-}
-
-Datum text_field(const Line *lines, int count, const char *Line::*field) {
-  return array_of(lines, count, TEXTOID, -1, false, TYPALIGN_INT, [field](const Line &line, Datum *value) {
-    if (line.*field == nullptr) return false;
-    *value = CStringGetTextDatum(line.*field);
-    return true;
-  });
-}
-
-Datum jsonb_field(const Line *lines, int count, Jsonb *Line::*field) {
-  return array_of(lines, count, JSONBOID, -1, false, TYPALIGN_INT, [field](const Line &line, Datum *value) {
-    *value = PointerGetDatum(line.*field);
-    return line.*field != nullptr;
-  });
-}
-
-constexpr const char *kInsert =
-    "INSERT INTO sync_guard.journal (at, event, relation, relation_name, path, role, session_role,"
-    " run_key, reaping, scope, verdict, reason, evidence, run, wanted, false_positive)"
-    " SELECT $1, $2, $3::pg_catalog.regclass, $4, $5, $6, $7,"
-    " l.run_key, l.reaping, l.scope, l.verdict, l.reason, l.evidence, l.run, l.wanted, l.false_positive"
-    " FROM ROWS FROM (pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),"
-    " pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15),"
-    " pg_catalog.unnest($16)) AS l (run_key, reaping, scope, verdict, reason, evidence, run, wanted, false_positive)";
+/// Columns, as the install script creates them.
+enum JournalColumn : AttrNumber {
+  kId = 1,
+  kAt,
+  kEvent,
+  kRelation,
+  kRelationName,
+  kRunKey,
+  kReaping,
+  kScope,
+  kVerdict,
+  kReason,
+  kEvidence,
+  kPath,
+  kRole,
+  kSessionRole,
+  kRun,
+  kWanted,
+  kFalsePositive,
+  kColumns = kFalsePositive
+};
+using Row = pg::OwnRow<kColumns>;
 
 constexpr const char *kStanding =
     "SELECT j.id, j.event FROM sync_guard.journal AS j"
@@ -73,37 +61,45 @@ Datum name_datum(Oid role) {
   return NameGetDatum(name);
 }
 
+/// What the lines of an entry have in common.
+Row row_of(const Entry &entry) {
+  Row row;
+  return row.set(kAt, TimestampTzGetDatum(entry.at))
+      .set_text(kEvent, event_name(entry.event))
+      .set(kRelation, ObjectIdGetDatum(entry.table->table))
+      .set_text(kRelationName, entry.table->name)
+      .set_text(kPath, entry.path)
+      .set(kRole, name_datum(entry.role))
+      .set(kSessionRole, name_datum(GetSessionUserId()));
+}
+
+Row &add_line(Row *row, const Line &line) {
+  row->set_text(kRunKey, line.key)
+      .set_text(kVerdict, line.verdict)
+      .set_text(kReason, line.reason)
+      .set_pointer(kScope, line.scope)
+      .set_pointer(kEvidence, line.evidence)
+      .set_pointer(kRun, line.run)
+      .set_pointer(kWanted, line.wanted)
+      .set(kFalsePositive, BoolGetDatum(line.false_positive));
+  return line.reaping == 0 ? *row : row->set(kReaping, Int64GetDatum(line.reaping));
+}
+
 }  // namespace
 
 void write_journal(const Entry &entry, const Line *lines, int count) {
   if (count == 0) return;
-  pg::Statement insert(kInsert);
-  insert.add(TIMESTAMPTZOID, TimestampTzGetDatum(entry.at))
-      .add_text(event_name(entry.event))
-      .add_oid(entry.table->table)
-      .add_text(entry.table->name)
-      .add_text(entry.path)
-      .add(NAMEOID, name_datum(entry.role))
-      .add(NAMEOID, name_datum(GetSessionUserId()))
-      .add(TEXTARRAYOID, text_field(lines, count, &Line::key))
-      .add(INT8ARRAYOID, array_of(lines, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-                                  [](const Line &line, Datum *value) {
-                                    *value = Int64GetDatum(line.reaping);
-                                    return line.reaping != 0;
-                                  }))
-      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::scope))
-      .add(TEXTARRAYOID, text_field(lines, count, &Line::verdict))
-      .add(TEXTARRAYOID, text_field(lines, count, &Line::reason))
-      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::evidence))
-      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::run))
-      .add(JSONBARRAYOID, jsonb_field(lines, count, &Line::wanted))
-      .add(BOOLARRAYOID, array_of(lines, count, BOOLOID, 1, true, TYPALIGN_CHAR, [](const Line &line, Datum *value) {
-             *value = BoolGetDatum(line.false_positive);
-             return true;
-           }));
-  const pg::Identity before = pg::become_extension_owner();
-  pg::spi_execute(insert);
-  pg::restore(before);
+  const Row common = row_of(entry);
+  const Oid ids = pg::extension_table("journal_id_seq");
+  pg::OwnWriter writer;
+  pg::begin_writing(&writer, "journal", CMD_INSERT);
+  for (int i = 0; i < count; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    Row row = common;
+    add_line(&row, lines[i]).set(kId, Int64GetDatum(nextval_internal(ids, false)));
+    pg::insert_own_row(&writer, row);
+  }
+  pg::end_writing(&writer);
 }
 
 Standing standing_of(const Guarded &g, const char *key) {

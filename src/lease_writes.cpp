@@ -136,22 +136,6 @@ void end_left_open(const Guarded &g, const char *key) {
             errhint("Try again when that transaction has ended."));
 }
 
-/// A row of sync_guard.leases to be.
-struct NewRow {
-  Datum values[kColumns] = {};
-  bool nulls[kColumns];
-
-  NewRow() { memset(nulls, true, sizeof nulls); }
-  NewRow &set(LeaseColumn column, Datum value) {
-    values[column - 1] = value;
-    nulls[column - 1] = false;
-    return *this;
-  }
-  NewRow &set_text(LeaseColumn column, const char *value) {
-    return value == nullptr ? *this : set(column, CStringGetTextDatum(value));
-  }
-};
-
 Datum int64_array(const int64 *items, int count) {
   auto *datums = static_cast<Datum *>(palloc(sizeof(Datum) * Max(count, 1)));
   for (int i = 0; i < count; ++i) datums[i] = Int64GetDatum(items[i]);
@@ -205,7 +189,7 @@ int64 write_lease(const Guarded &g, const Lease &lease) {
   pg::begin_writing(&writer, kTable, CMD_INSERT);
   if (is_left_open(writer.table, g, key)) end_left_open(g, lease.key);
   const int64 token = next_token(writer.table.relation);
-  NewRow row;
+  pg::OwnRow<kColumns> row;
   row.set(kToken, Int64GetDatum(token))
       .set(kRelation, ObjectIdGetDatum(g.table))
       .set_text(kRelationName, g.name)
@@ -219,7 +203,7 @@ int64 write_lease(const Guarded &g, const Lease &lease) {
       .set(kSessionPid, Int32GetDatum(MyProcPid))
       .set(kSessionStart, TimestampTzGetDatum(MyStartTimestamp));
   if (lease.ttl) row.set(kTtl, interval_datum(*lease.ttl));
-  pg::insert_own_row(&writer, kColumns, row.values, row.nulls);
+  pg::insert_own_row(&writer, row);
   pg::end_writing(&writer);
   return token;
 }

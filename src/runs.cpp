@@ -285,8 +285,8 @@ namespace {
 
 /// Room for this many runs.
 Run *allocate_runs(MemoryContext context, uint64 count) {
-  return static_cast<Run *>(
-      MemoryContextAllocExtended(context, Max(count, 1) * sizeof(Run), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+  static_assert(std::is_trivially_copyable_v<Run>, "a run is written over what is there");
+  return static_cast<Run *>(MemoryContextAllocHuge(context, Max(count, 1) * sizeof(Run)));
 }
 
 /// The rows that the filter finds, not judged yet.

@@ -1,8 +1,9 @@
 """100 stale runs are closed, in histories that differ in length alone: the cost is to follow the runs that live, not those that
 have ended. Timed is reap_stale_syncs with its commit. The stale runs are new ones in each round, as after a restart of the server.
 
-With --huge there is a history a hundred times as long, in a table of 25 partitions. Without, what it would take is extrapolated,
-and said to be: a search in an index grows with the logarithm of its length, so each tenfold is taken to add what the first one did.
+With --huge there is a history a hundred times as long, in a table of 25 partitions and one for what comes; and the short one in
+such a table too, which tells what the partitions cost and what the length. Without, what it would take is extrapolated, and said to
+be: a search in an index grows with the logarithm of its length, so each tenfold is taken to add what the first one did.
 """
 import statistics
 
@@ -15,7 +16,9 @@ ROUNDS = (25, 5)
 DATABASE = False
 SETTINGS = ["emag_sync_guard.restart_grace = 0", "max_wal_size = 8GB"]
 # The names are those of the full form; the facts have the numbers of every form.
-ONE, TEN, HUNDRED = "1 000 000 runs", "10 000 000 runs", "100 000 000 runs, partitioned"
+ONE, TEN = "1 000 000 runs", "10 000 000 runs"
+ONE_PARTITIONED, HUNDRED = "1 000 000 runs, partitioned", "100 000 000 runs, partitioned"
+HISTORIES = ONE, TEN, ONE_PARTITIONED, HUNDRED
 RATIOS = [Ratio(TEN, ONE, at_most=1.2)]
 PARTITIONS = 25
 samples = {}
@@ -25,24 +28,25 @@ def lengths(bench):
     """{history: its number of runs}"""
     found = {ONE: bench.size(1_000_000, 20_000, 2_000), TEN: bench.size(10_000_000, 200_000, 20_000)}
     if bench.huge:
+        found[ONE_PARTITIONED] = found[ONE]
         found[HUNDRED] = bench.size(100_000_000, 2_000_000, 200_000)
     return found
 
 
 def database(bench, history):
-    return f"{bench.name}_{(ONE, TEN, HUNDRED).index(history)}"
+    return f"{bench.name}_{HISTORIES.index(history)}"
 
 
 def prepare(bench):
     if bench.huge:
-        RATIOS.append(Ratio(HUNDRED, ONE, at_most=1.2))
+        RATIOS.extend([Ratio(HUNDRED, ONE, at_most=1.2), Ratio(HUNDRED, ONE_PARTITIONED), Ratio(ONE_PARTITIONED, ONE)])
     for history, runs in lengths(bench).items():
         bench.note(f"making {runs} runs")
         name = database(bench, history)
         bench.create_database(name)
         make_schema(bench, name)
         bench.psql("DROP TABLE app.emag_sync_progress; ALTER TABLE app.emag_sync_logs RENAME TO shape", database=name)
-        if history == HUNDRED:
+        if history in (ONE_PARTITIONED, HUNDRED):
             make_partitioned(bench, name, runs)
         else:
             make_table(bench, TABLE, runs, like="app.shape", database=name)

@@ -8,6 +8,7 @@ OwnTable open_own_table(const char *name) {
   OwnTable table;
   table.relation = open_extension_table(name);
   table.snapshot = RegisterSnapshot(GetLatestSnapshot());
+  table.empty = RelationGetNumberOfBlocks(table.relation) == 0;
   return table;
 }
 
@@ -94,6 +95,7 @@ void end_writing(OwnWriter *writer) {
 
 void insert_own_row(OwnWriter *writer, int count, const Datum *values, const bool *nulls) {
   prepare(writer);
+  ResetPerTupleExprContext(writer->state);
   TupleTableSlot *slot = ExecClearTuple(writer->written);
   Assert(count <= slot->tts_tupleDescriptor->natts);
   for (int i = 0; i < slot->tts_tupleDescriptor->natts; ++i) {
@@ -120,6 +122,7 @@ Datum locked_value(OwnWriter *writer, AttrNumber attno, bool *is_null) {
 }
 
 void change_own_row(OwnWriter *writer, const OwnChange &change) {
+  ResetPerTupleExprContext(writer->state);
   const int natts = writer->found->tts_tupleDescriptor->natts;
   slot_getallattrs(writer->found);
   TupleTableSlot *slot = ExecClearTuple(writer->written);

@@ -13,6 +13,7 @@ namespace esg::pg {
 struct OwnTable {
   Relation relation = nullptr;
   Snapshot snapshot = nullptr;
+  bool empty = false;  ///< it has not a page
 };
 
 /// Opens it and takes the latest snapshot. Waits for who has locked it against reading. ERROR where it is missing.
@@ -28,6 +29,7 @@ Oid own_index(Relation relation, const char *name);
 /// Calls `visit(HeapTuple)` for each row that the keys name, until it returns false. Without the index all rows are looked through.
 template <typename Visit>
 void each_own_row(const OwnTable &table, const char *index, const ScanKeyData *keys, int count, const Visit &visit) {
+  if (table.empty) return;
   ScanKeyData of_scan[4];  // the scan puts numbers of the index's columns into them
   Assert(count <= static_cast<int>(lengthof(of_scan)));
   memcpy(of_scan, keys, sizeof(ScanKeyData) * count);
@@ -59,8 +61,33 @@ void begin_writing(OwnWriter *writer, const char *name, CmdType command);
 /// What was written is seen by whatever comes next, within the same statement too.
 void end_writing(OwnWriter *writer);
 
+/// A row to be, of the table's first columns; NULL where nothing is set.
+template <int kColumns>
+struct OwnRow {
+  Datum values[kColumns] = {};
+  bool nulls[kColumns];
+
+  OwnRow() { memset(nulls, true, sizeof nulls); }
+  OwnRow &set(AttrNumber column, Datum value) {
+    values[column - 1] = value;
+    nulls[column - 1] = false;
+    return *this;
+  }
+  /// A null pointer becomes NULL.
+  OwnRow &set_pointer(AttrNumber column, const void *value) {
+    return value == nullptr ? *this : set(column, PointerGetDatum(value));
+  }
+  OwnRow &set_text(AttrNumber column, const char *value) {
+    return value == nullptr ? *this : set(column, CStringGetTextDatum(value));
+  }
+};
+
 /// Inserts a row of the table's first `count` columns; further ones are NULL.
 void insert_own_row(OwnWriter *writer, int count, const Datum *values, const bool *nulls);
+template <int kColumns>
+void insert_own_row(OwnWriter *writer, const OwnRow<kColumns> &row) {
+  insert_own_row(writer, kColumns, row.values, row.nulls);
+}
 
 /// Locks the newest version of a row, as FOR NO KEY UPDATE SKIP LOCKED does. False: it is gone, or another transaction has it
 /// locked. Its values stand in `found` then.

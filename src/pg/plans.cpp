@@ -72,10 +72,10 @@ SPIPlanPtr prepare(const Statement &statement, int options) {
 }
 
 /// Plans a statement that fetches rows without what reads whole tables. Kept, the plan may outlive the size that the table has now;
-/// and arrays, however long, are taken for short ones.
+/// and arrays, however long, are taken for short ones. Nor are CHECKs of partitions asked, which tell nothing of keys and places.
 void plan_fetching(SPIPlanPtr plan, bool is_kept) {
   const int level = NewGUCNestLevel();
-  for (const char *name : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+  for (const char *name : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "constraint_exclusion"})
     (void)set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
   CachedPlan *made = SPI_plan_get_cached_plan(plan);
   if (made != nullptr) ReleaseCachedPlan(made, is_kept ? CurrentResourceOwner : nullptr);
@@ -97,7 +97,8 @@ KeptPlan *find_or_keep_plan(const Statement &statement) {
       kept[i].used = ++uses;
       return &kept[i];
     }
-  if (!was_run_before(hash)) return nullptr;
+  // What fetches rows does so batch by batch.
+  if (!statement.fetches && !was_run_before(hash)) return nullptr;
   // One plan for all values: what a plan would be chosen by (statuses, a scope, a limit) stands in the text.
   const SPIPlanPtr plan = prepare(statement, CURSOR_OPT_GENERIC_PLAN);
   KeptPlan *place = make_place();
