@@ -21,7 +21,7 @@ namespace esg {
 namespace {
 
 constexpr int kBatch = 1000;
-/// The rows of the first batch tell how large those of the next may be: the journal's copies are made in memory, six times over.
+/// The rows of the first batch tell how large those of the next may be: they are copied in memory, several times over.
 constexpr int kFirstBatch = 16;
 constexpr int64 kGrowth = 4;
 constexpr int64 kBatchBytes = 32 << 20;
