@@ -1,5 +1,6 @@
 """10 000 stale runs of a table of 1 000 000 are closed, in one statement and its commit: by reap_stale_syncs; by the UPDATE that
-operators ran by hand; and by that UPDATE with a journal like the guard's, the row as it was in it, in one statement with it.
+operators ran by hand; and by that UPDATE with a journal that says what the guard's says, the row as it was in it, in one statement
+with it.
 
 The stale runs are new ones in each round: rows that a server finds when it has been restarted, which is how they came to be. So
 the module's memory knows nothing of them, and rows are believed no minute longer than they say (restart_grace).
@@ -32,14 +33,17 @@ WITH dead AS (
         errors = coalesce(errors, '[]') || jsonb_build_array(format('Sync interrupted by system restart or timeout: silent: '
                      'no sign of life for %s, limit 1 h', dead.silence))
     FROM dead WHERE run.id = dead.id
-    RETURNING run.id, sync_type, account_type, started_at, errors ->> -1 AS reason, dead.run, dead.silence
+    RETURNING run.id, sync_type, account_type, started_at, processed_items, total_items, errors ->> -1 AS reason, dead.run,
+        dead.silence
 )
 INSERT INTO app.journal (at, event, relation, relation_name, run_key, scope, verdict, reason, evidence,
     path, role, session_role, run)
 SELECT now(), 'reaped', 'app.bare'::regclass, 'app.bare', id,
     jsonb_build_object('sync_type', sync_type, 'account_type', account_type), 'silent', reason,
-    jsonb_build_object('rule', 8, 'status', 'running', 'started', started_at, 'measured_s', extract(epoch FROM silence),
-                       'limit_s', 3600, 'max_silence_s', 3600, 'judged_at', now()),
+    jsonb_build_object('done', processed_items, 'rule', 8, 'total', total_items, 'status', 'running', 'judged_at', now(),
+        'started_at', started_at AT TIME ZONE 'UTC', 'age_seconds', extract(epoch FROM silence), 'limit_seconds', 3600,
+        'silence_seconds', extract(epoch FROM silence), 'measured_seconds', extract(epoch FROM silence),
+        'last_sign_of_life', started_at AT TIME ZONE 'UTC'),
     'call', current_user, session_user, run
 FROM closed
 """
@@ -92,11 +96,16 @@ def sides(bench):
 
 
 def facts(bench):
-    """The sizes of this form; and that the journals are alike: bytes of a line."""
+    """The sizes of this form; and that the journals are alike: what they say, and bytes of a line."""
     session = bench.connect()
     told = [("stale runs closed at once", "", stale(bench)), ("runs of the table", "", history(bench) + stale(bench))]
+    said = []
     for side, journal in (("guarded", "sync_guard.journal"), ("UPDATE by hand with the same journal", "app.journal")):
+        said.append(bench.value(session, f"""SELECT array_agg(DISTINCT name ORDER BY name)
+            FROM {journal}, LATERAL (SELECT jsonb_object_keys(evidence) UNION ALL SELECT jsonb_object_keys(scope)
+                UNION ALL SELECT jsonb_object_keys(run)) AS field (name)"""))
         line = bench.value(session, f"SELECT round(avg(pg_column_size(j))) FROM {journal} AS j")
         told.append(("a line of the journal", side, line, "bytes"))
+    check("what a line of the journal by hand says", said[1], said[0])
     session.close()
     return told
