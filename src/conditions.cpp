@@ -95,10 +95,10 @@ void load_generated(Guarded &g, Relation relation, Node **generating) {
   }
 }
 
-void load_check(Guarded &g, Relation relation, Node **generating, const ConstrCheck &check) {
+void load_check(Guarded &g, Relation relation, Node **generating, Node *check) {
   const int count = RelationGetDescr(relation)->natts;
   Condition condition;
-  condition.check = pg::without_virtual_columns_compat(static_cast<Node *>(stringToNode(check.ccbin)), relation);
+  condition.check = pg::without_virtual_columns_compat(check, relation);
   condition.may_raise = may_raise(condition.check, nullptr);
   condition.columns = columns_of(condition.check, count);
   for (int attno = 1; attno <= count; ++attno) {
@@ -107,6 +107,22 @@ void load_check(Guarded &g, Relation relation, Node **generating, const ConstrCh
     condition.columns = bms_add_members(condition.columns, columns_of(generating[attno], count));
   }
   keep(g, condition);
+}
+
+/// NOT NULL of virtual generated columns, which are computed where they are read, and for this.
+void load_virtual(Guarded &g, Relation relation, Node **generating) {
+  const TupleDesc desc = RelationGetDescr(relation);
+  for (int attno = 1; attno <= desc->natts; ++attno) {
+    const Form_pg_attribute column = TupleDescAttr(desc, attno - 1);
+    if (!column->attnotnull || column->attgenerated == '\0' || is_stored(desc, attno)) continue;
+    auto *test = makeNode(NullTest);
+    test->arg = reinterpret_cast<Expr *>(
+        makeVar(1, static_cast<AttrNumber>(attno), column->atttypid, column->atttypmod, column->attcollation, 0));
+    test->nulltesttype = IS_NOT_NULL;
+    test->argisrow = false;
+    test->location = -1;
+    load_check(g, relation, generating, reinterpret_cast<Node *>(test));
+  }
 }
 
 /// The row in a slot, with its generated columns as they will be: they are computed after the triggers.
@@ -150,8 +166,12 @@ void load_conditions(Guarded &g, Relation relation) {
   g.conditions = static_cast<Condition *>(palloc(sizeof(Condition) * most));
   Node **generating = generating_expressions(relation);
   load_generated(g, relation, generating);
+  load_virtual(g, relation, generating);
   for (int i = 0; i < constraints->num_check; ++i)
-    if (pg::is_enforced_compat(constraints->check[i])) load_check(g, relation, generating, constraints->check[i]);
+    if (pg::is_enforced_compat(constraints->check[i])) {
+      auto *check = static_cast<Node *>(stringToNode(constraints->check[i].ccbin));
+      load_check(g, relation, generating, check);
+    }
 }
 
 bool accepts(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *touched) {

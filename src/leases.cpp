@@ -112,8 +112,10 @@ Leases open_leases(const Guarded &g, Datum keys) {
   Leases leases;
   int room = 0;
   const auto add = [&](HeapTuple row) { append(&leases, &room, read_lease(row, RelationGetDescr(table.relation))); };
+  // A table without a page is not searched for each key.
   if (keys == 0) each_open(table, g.table, nullptr, add);
-  else pg::each_text(keys, [&](Datum key) { each_open(table, g.table, &key, add); });
+  else if (RelationGetNumberOfBlocks(table.relation) > 0)
+    pg::each_text(keys, [&](Datum key) { each_open(table, g.table, &key, add); });
   pg::close_own_table(&table);
   if (leases.count > 1) qsort(leases.items, leases.count, sizeof(Lease), by_key);
   return leases;

@@ -103,11 +103,12 @@ namespace {
 
 /// What memory has of the runs of these keys (text[]).
 TrackedRuns tracked_runs_of(const Guarded &g, Datum keys) {
-  List *texts = NIL;
-  pg::each_text(keys, [&texts](Datum key) { texts = lappend(texts, TextDatumGetCString(key)); });
-  auto **wanted = static_cast<const char **>(palloc(sizeof(char *) * Max(list_length(texts), 1)));
-  for (int i = 0; i < list_length(texts); ++i) wanted[i] = static_cast<const char *>(list_nth(texts, i));
-  return tracked_runs(g.table, wanted, list_length(texts));
+  const ArrayType *array = DatumGetArrayTypeP(keys);
+  auto **wanted =
+      static_cast<const char **>(palloc0(sizeof(char *) * ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array))));
+  int count = 0;
+  pg::each_text(keys, [&](Datum key) { wanted[count++] = TextDatumGetCString(key); });
+  return tracked_runs(g.table, wanted, count);
 }
 
 Knowledge begin_knowledge(const core::Question &question) {

@@ -8,7 +8,6 @@ OwnTable open_own_table(const char *name) {
   OwnTable table;
   table.relation = open_extension_table(name);
   table.snapshot = RegisterSnapshot(GetLatestSnapshot());
-  table.empty = RelationGetNumberOfBlocks(table.relation) == 0;
   return table;
 }
 

@@ -13,7 +13,6 @@ namespace esg::pg {
 struct OwnTable {
   Relation relation = nullptr;
   Snapshot snapshot = nullptr;
-  bool empty = false;  ///< it has not a page
 };
 
 /// Opens it and takes the latest snapshot. Waits for who has locked it against reading. ERROR where it is missing.
@@ -29,7 +28,6 @@ Oid own_index(Relation relation, const char *name);
 /// Calls `visit(HeapTuple)` for each row that the keys name, until it returns false. Without the index all rows are looked through.
 template <typename Visit>
 void each_own_row(const OwnTable &table, const char *index, const ScanKeyData *keys, int count, const Visit &visit) {
-  if (table.empty) return;
   ScanKeyData of_scan[4];  // the scan puts numbers of the index's columns into them
   Assert(count <= static_cast<int>(lengthof(of_scan)));
   memcpy(of_scan, keys, sizeof(ScanKeyData) * count);
