@@ -49,3 +49,12 @@ COMMENT ON FUNCTION sync_guard.purge_journal(interval) IS
 'Deletes journal lines older than that, of the tables that you own (all, for a superuser), and returns how many; alerts that cleared and leases that ended before that go with them. Errors: SY006 for NULL, negative or infinite.';
 
 COMMENT ON COLUMN sync_guard.guard_memory.mass_death_runs IS 'leases that fell silent together when that last happened; NULL: never';
+
+-- Only on what takes a table along: without the library each command that it fires on would fail.
+DROP EVENT TRIGGER emag_sync_guard_forget_dropped;
+CREATE EVENT TRIGGER emag_sync_guard_forget_dropped ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'ALTER EXTENSION', 'DROP TYPE', 'DROP DOMAIN', 'DROP COLLATION',
+        'DROP FUNCTION', 'DROP ROUTINE', 'DROP LANGUAGE', 'DROP OPERATOR', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP ACCESS METHOD')
+    EXECUTE FUNCTION sync_guard.forget_dropped();
+COMMENT ON EVENT TRIGGER emag_sync_guard_forget_dropped IS
+'emag_sync_guard: the settings of a dropped table go with it';

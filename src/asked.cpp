@@ -3,6 +3,7 @@
 #include "asked.h"
 
 #include "errors.h"
+#include "guarding.h"
 #include "pg/identity.h"
 
 namespace esg {
@@ -64,10 +65,15 @@ char *scope_value_argument(FunctionCallInfo fcinfo, int argument) {
 
 List *tables_to_ask(Oid relation, List **left_out) {
   List *tables = readable_tables(relation, true, IfLocked::kWait, left_out);
-  if (tables == NIL && *left_out == NIL && all_guarded(nullptr) != NIL)
+  if (tables != NIL || *left_out != NIL) return tables;
+  if (all_guarded(nullptr) != NIL)
     ereport(ERROR, errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("none of the guarded tables can be looked at"),
             errdetail("You may not read them: an answer would be a guess."),
             errhint("Ask for SELECT on the table and USAGE on its schema."));
+  if (tables_without_settings() != NIL)
+    ereport(ERROR, errcode(kNotGuarded), errmsg("no table is guarded, though triggers of the guard are there"),
+            errdetail("The settings were not restored with the tables, or were deleted: an answer would be a guess."),
+            errhint("Call sync_guard.guard_table() for the tables that sync_guard.guard_health names."));
   return tables;
 }
 

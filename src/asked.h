@@ -26,7 +26,8 @@ const Run *newest_alive(const Runs &runs);
 char *scope_value_argument(FunctionCallInfo fcinfo, int argument);
 
 /// The tables a call is about; those that cannot be asked although the caller may read them go to `left_out`. ERROR 42501 where
-/// there are guarded tables and he may read none of them: that no sync is running would be a guess.
+/// there are guarded tables and he may read none of them, SY004 where there is none but triggers of the guard's are: that no sync is
+/// running would be a guess.
 List *tables_to_ask(Oid relation, List **left_out);
 
 /// The tables a call with a scope value is about; those without scope columns cannot match it.

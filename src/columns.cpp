@@ -152,6 +152,8 @@ char *text_of_value(const Column &column, Datum value) {
 
 Datum time_datum(const Column &column, TimestampTz instant, pg_tz *zone) {
   const Datum precision = Int32GetDatum(column.typmod);
+  // What a limit of thousands of years asks for, in whatever zone.
+  instant = Max(instant, MIN_TIMESTAMP + 2 * USECS_PER_DAY);
   if (column.type == TIMESTAMPOID)
     return DirectFunctionCall2(timestamp_scale, TimestampGetDatum(to_naive(instant, zone)), precision);
   return DirectFunctionCall2(timestamptz_scale, TimestampTzGetDatum(instant), precision);

@@ -22,7 +22,7 @@ char *scope_of_group(const Guarded &g) {
   return sql.data;
 }
 
-/// $1 … bound the spans of the column `by`, the last one the whole. Counted by the values of the scope, and shown as scopes then: of
+/// $1 bounds the whole of the column `by`, the elements of $2 the spans. Counted by the values of the scope, and shown as scopes then: of
 /// each run that would take longer than all the rest.
 char *ended_query(const Guarded &g, const Column &by, int spans) {
   const char *at = column_ref(by);
@@ -40,11 +40,11 @@ char *ended_query(const Guarded &g, const Column &by, int spans) {
                      column_ref(g.end), column_ref(g.end), pg::type_sql(g.end.type));
   else appendStringInfoString(&sql, ", NULL AS ended");
   for (int i = 1; i <= spans; ++i)
-    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) $%d) AS n%d", at, i, i);
+    appendStringInfo(&sql, ", pg_catalog.count(*) FILTER (WHERE %s OPERATOR(pg_catalog.>=) ($2)[%d]) AS n%d", at, i, i);
   appendStringInfo(&sql,
-                   " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $%d AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
+                   " FROM %s WHERE %s OPERATOR(pg_catalog.>=) $1 AND %s OPERATOR(pg_catalog.<) 'infinity'::%s"
                    " AND NOT %s GROUP BY 1",
-                   from_item(g), at, spans, at, pg::type_sql(by.type), status_condition(g, g.live, g.live_count));
+                   from_item(g), at, at, pg::type_sql(by.type), status_condition(g, g.live, g.live_count));
   for (int i = 0; i < g.scope_count; ++i) appendStringInfo(&sql, ", %d", i + 2);
   appendStringInfoString(&sql, ") AS e ORDER BY 1, 2");
   return sql.data;
@@ -70,7 +70,11 @@ EndedGroups read_by(const Guarded &g, const Column &by, core::Micros now, const 
   if (!by.exists()) return groups;
   const MemoryContext context = CurrentMemoryContext;
   pg::Statement query(ended_query(g, by, count));
-  for (int i = 0; i < count; ++i) query.add(by.type, time_datum(by, now - spans[i], g.zone));
+  auto *bounds = static_cast<Datum *>(palloc(sizeof(Datum) * count));
+  for (int i = 0; i < count; ++i) bounds[i] = time_datum(by, now - spans[i], g.zone);
+  query.add(by.type, bounds[count - 1]);
+  query.add(get_array_type(by.type), PointerGetDatum(construct_array(bounds, count, by.type, sizeof(Timestamp),
+                                                                     FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
   pg::spi_begin();
   const uint64 rows = pg::spi_run(query, pg::Access::kRead);
   groups.items =

@@ -13,6 +13,7 @@
 #include "locks.h"
 #include "passed_over.h"
 #include "pg/boundary.h"
+#include "pg/extension_tables.h"
 #include "pg/spi.h"
 #include "runs.h"
 
@@ -395,7 +396,8 @@ void claim_scope(const Guarded &g, const RowFacts &facts) {
   const bool leases = OidIsValid(pg::lock_extension_table_at_once("leases"));
   if (!leases)
     ereport(WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-            errmsg("the leases of table %s cannot be read: table sync_guard.leases is locked", pg::sendable(g.name)),
+            errmsg("the leases of table %s cannot be read: table sync_guard.leases is locked or changed",
+                   pg::sendable(g.name)),
             errdetail("Runs of the exclusive scope are judged by their rows and by what memory knows."));
   const Claim claim{g, facts.key, facts.scope, question_now(), !leases};
   if (g.mode == Mode::kGuard) lock_scope(claim);

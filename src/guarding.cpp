@@ -91,6 +91,40 @@ bool is_ours(const Found &found) {
          (found.function == trigger_function("judge_row") || found.function == trigger_function("watch_row"));
 }
 
+/// Calls `visit(Oid)` for each trigger that calls the function.
+template <typename Visit>
+void each_depending(Oid function, const Visit &visit) {
+  Relation catalog = table_open(DependRelationId, AccessShareLock);
+  ScanKeyData keys[2];
+  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+              ObjectIdGetDatum(ProcedureRelationId));
+  ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(function));
+  SysScanDesc scan = systable_beginscan(catalog, DependReferenceIndexId, true, nullptr, 2, keys);
+  for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
+    const auto *form = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+    if (form->classid == TriggerRelationId) visit(form->objid);
+  }
+  systable_endscan(scan);
+  table_close(catalog, AccessShareLock);
+}
+
+/// The table that bears a trigger; invalid where it is gone, or has the trigger as a partition.
+Oid table_of_trigger(Oid trigger) {
+  Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+  ScanKeyData key;
+  ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+  SysScanDesc scan = systable_beginscan(catalog, TriggerOidIndexId, true, nullptr, 1, &key);
+  const HeapTuple tuple = systable_getnext(scan);
+  Oid table = InvalidOid;
+  if (HeapTupleIsValid(tuple)) {
+    const auto *form = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple));
+    if (!OidIsValid(form->tgparentid)) table = form->tgrelid;
+  }
+  systable_endscan(scan);
+  table_close(catalog, AccessShareLock);
+  return table;
+}
+
 /// "OLD"."status", as a value of the column's base type.
 char *status_of(const Guarded &g, const char *row) {
   const char *column = quote_identifier(g.status.name);
@@ -325,6 +359,15 @@ bool has_triggers(Oid table) {
   for (const Spec &spec : kSpecs)
     if (is_ours(find_trigger(table, spec.name))) return true;
   return false;
+}
+
+List *tables_without_settings() {
+  List *tables = NIL;
+  each_depending(trigger_function("judge_row"), [&tables](Oid trigger) {
+    const Oid table = table_of_trigger(trigger);
+    if (OidIsValid(table) && guarded(table) == nullptr) tables = list_append_unique_oid(tables, table);
+  });
+  return tables;
 }
 
 int remove_triggers(Oid table) {

@@ -43,6 +43,10 @@ int make_triggers(const Guarded &g, bool enable, const Patience &patience);
 /// Whether the table itself bears any of the guard's triggers.
 bool has_triggers(Oid table);
 
+/// The tables (a List of Oid) that bear the guard's triggers although it has no settings of theirs: a dump was restored without
+/// its schema, or the settings were deleted. Such a table is written unguarded.
+List *tables_without_settings();
+
 /// Removes the guard's triggers from a table and its partitions, as the table's owner; the caller holds its lock.
 /// Returns how many there were.
 int remove_triggers(Oid table);

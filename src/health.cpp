@@ -4,7 +4,10 @@
 #include "health.h"
 
 #include "cron.h"
+#include "guarding.h"
 #include "load.h"
+#include "pg/identity.h"
+#include "pg/extension_tables.h"
 #include "pg/spi.h"
 
 /// health_problems(): a line per problem, of what the caller may read; none where all is well.
@@ -66,6 +69,38 @@ void check_settings(const Report &report) {
   }
 }
 
+/// What its own tables must be for it to read and write them.
+void check_own_tables(const Report &report) {
+  ListCell *cell;
+  foreach (cell, pg::tables_by_position()) {
+    const auto *name = static_cast<const char *>(lfirst(cell));
+    if (!pg::has_extension_table(name)) continue;
+    Relation table = table_open(pg::extension_table(name), AccessShareLock);
+    if (const char *wrong = pg::wrong_with_columns(table))
+      report.line(kError, RelationGetRelid(table), "own_table_changed",
+                  psprintf("table sync_guard.%s is not as the extension made it: %s", name, wrong),
+                  "Undo what was changed, or create the extension anew.");
+    table_close(table, AccessShareLock);
+  }
+}
+
+/// Triggers alone guard nothing.
+void check_tables_without_settings(const Report &report) {
+  ListCell *cell;
+  foreach (cell, tables_without_settings()) {
+    const Oid table = lfirst_oid(cell);
+    if (pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK) continue;
+    const char *name = qualified_name(table);
+    report.line(
+        kError, table, "settings_missing",
+        psprintf(
+            "%s has the guard's triggers and no settings: it is written unguarded, and no reader is told of its runs",
+            name),
+        psprintf("SELECT sync_guard.guard_table(%s); with the options it had; or unguard_table.",
+                 quote_literal_cstr(name)));
+  }
+}
+
 /// The journal is read by people and by the guard itself; past this many lines both take their time.
 void check_journal(const Report &report) {
   constexpr float kManyLines = 1e6;
@@ -108,7 +143,9 @@ void check_schedule(const Report &report) {
 static Datum health_problems(FunctionCallInfo fcinfo) {
   pg::Rows rows(fcinfo);
   const Report report{&rows, question_now()};
+  check_own_tables(report);
   check_settings(report);
+  check_tables_without_settings(report);
   List *tables = NIL;
   ListCell *cell;
   foreach (cell, all_guarded())

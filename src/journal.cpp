@@ -90,9 +90,9 @@ Row &add_line(Row *row, const Line &line) {
 void write_journal(const Entry &entry, const Line *lines, int count) {
   if (count == 0) return;
   const Row common = row_of(entry);
-  const Oid ids = pg::extension_table("journal_id_seq");
   pg::OwnWriter writer;
   pg::begin_writing(&writer, "journal", CMD_INSERT);
+  const Oid ids = pg::identity_sequence(writer.table.relation);
   for (int i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
     Row row = common;

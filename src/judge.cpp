@@ -10,6 +10,7 @@
 #include "journal.h"
 #include "load.h"
 #include "pg/boundary.h"
+#include "pg/extension_tables.h"
 #include "reap_close.h"
 #include "row_event.h"
 #include "row_json.h"
@@ -124,7 +125,7 @@ HeapTuple keep_outcome(const RowEvent &event) {
 /// The journal's lines, in an application's statement: it waits for nobody.
 void write_lines_at_once(const Entry &entry, const Line &line) {
   if (!OidIsValid(pg::lock_extension_table_at_once("journal")))
-    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.journal is locked"));
+    ereport(ERROR, errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("table sync_guard.journal is locked or changed"));
   write_journal(entry, &line, 1);
 }
 

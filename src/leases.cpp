@@ -2,6 +2,7 @@
 // lease_writes.cpp has what is written. See leases.h.
 
 #include "lease_rows.h"
+#include "pg/extension_tables.h"
 #include "pg/spi.h"
 
 namespace esg {
@@ -126,7 +127,8 @@ bool has_left_lease(const Guarded &g, const char *key) {
   Relation leases = open_at_once(get_relname_relid(kTable, schema));
   if (leases == nullptr) return false;
   Relation index = open_at_once(get_relname_relid(kOpen, schema));
-  const bool found = index != nullptr && finds_left_lease(leases, g.table, key);
+  const bool found =
+      index != nullptr && pg::wrong_with_columns(leases) == nullptr && finds_left_lease(leases, g.table, key);
   if (index != nullptr) relation_close(index, AccessShareLock);
   relation_close(leases, AccessShareLock);
   return found;

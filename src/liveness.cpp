@@ -5,6 +5,7 @@
 
 #include "load.h"
 #include "locks.h"
+#include "pg/extension_tables.h"
 #include "session.h"
 
 namespace esg {

@@ -6,7 +6,7 @@
 
 #include "fault.h"
 #include "pg/boundary.h"
-#include "pg/identity.h"
+#include "pg/extension_tables.h"
 #include "pg/spi.h"
 
 namespace esg {
@@ -39,11 +39,11 @@ void each_mark(const Guarded &g, const Visit &visit) {
 /// WARNING where it cannot be done.
 void write_marks(const Guarded &g, const pg::Statement &statement) {
   if (!OidIsValid(pg::lock_extension_table_at_once(kTable))) {
-    ereport(
-        WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-        errmsg("could not note which dead runs of table %s were passed over: table sync_guard.passed_over is locked",
-               pg::sendable(g.name)),
-        errdetail("What memory knows of it holds until the server is started anew."));
+    ereport(WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+            errmsg("could not note which dead runs of table %s were passed over: table sync_guard.passed_over is "
+                   "locked or changed",
+                   pg::sendable(g.name)),
+            errdetail("What memory knows of it holds until the server is started anew."));
     return;
   }
   const ErrorData *error = pg::try_in_subtransaction([&] { (void)pg::spi_execute_as_guard(statement); });

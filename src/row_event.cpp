@@ -27,7 +27,7 @@ void note_missing(bool missing) {
   static bool warned = false;
   if (missing && !warned)
     ereport(WARNING, errcode(ERRCODE_UNDEFINED_TABLE),
-            errmsg("tables are written unguarded: table sync_guard.settings is missing"),
+            errmsg("tables are written unguarded: table sync_guard.settings is missing or changed"),
             errdetail("The extension and all that it asks for are in the schema \"sync_guard\"."),
             errhint("Where the schema was renamed, give it its name back: ALTER SCHEMA ... RENAME TO sync_guard;"));
   warned = missing;

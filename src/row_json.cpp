@@ -12,13 +12,6 @@
 namespace esg {
 namespace {
 
-/// Whether each value of the type has a jsonb: none is JSON of others, which may hold what jsonb does not take.
-bool fits_jsonb(Oid type) {
-  type = getBaseType(type);
-  if (const Oid element = get_element_type(type); OidIsValid(element)) type = getBaseType(element);
-  return type != JSONOID && !is_cast_by_code(type);
-}
-
 /// In the order in which jsonb keeps the keys of an object: by their lengths first.
 bool comes_before(const char *a, const char *b) {
   const std::size_t length = strlen(a);
@@ -41,6 +34,12 @@ bool is_doubtful(const char *json) {
 Jsonb *parse_jsonb(const char *json) { return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json))); }
 
 }  // namespace
+
+bool fits_jsonb(Oid type) {
+  type = getBaseType(type);
+  if (const Oid element = get_element_type(type); OidIsValid(element)) type = getBaseType(element);
+  return type != JSONOID && !is_cast_by_code(type);
+}
 
 char *row_sql(const Guarded &g) {
   Relation relation = relation_open(g.table, NoLock);  // locked by who reads it

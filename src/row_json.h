@@ -5,6 +5,9 @@
 
 namespace esg {
 
+/// Whether each value of the type has a jsonb: none is JSON of others, which may hold what jsonb does not take.
+bool fits_jsonb(Oid type);
+
 /// SQL for the row t, to be read with spi_row(). Runs the output functions and casts of its columns' types.
 char *row_sql(const Guarded &g);
 

@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "fault.h"
 #include "pg/boundary.h"
+#include "pg/extension_tables.h"
 #include "settings_rows.h"
 
 namespace esg {
@@ -184,12 +185,19 @@ void not_guarded(Oid relid, bool wanted) {
   pg_unreachable();
 }
 
+/// Whether the tables of settings are there, and as the extension made them.
+static bool can_be_read() {
+  for (const char *table : {"settings", "scope_limits", "transition_rules"})
+    if (!pg::is_as_made(table)) return false;
+  return true;
+}
+
 Guarded *guarded(Oid relid, bool *missing) {
   // A transaction that holds all its locks already would hear nothing of what others have committed meanwhile.
   AcceptInvalidationMessages();
   Entry *entry = entry_of(relid);
   if (entry->valid) return entry->guarded;
-  if (missing != nullptr && !pg::has_extension_table("settings")) {
+  if (missing != nullptr && !can_be_read()) {
     *missing = true;
     return nullptr;
   }

@@ -110,8 +110,8 @@ struct Guarded {
 };
 
 /// The entry for `relid` (a guarded table or a partition of one); null where no guarded table stands behind it. Valid to
-/// the end of the transaction. Does not raise for settings that do not fit: see `broken`. Where the table of settings is gone, as
-/// with a schema that was renamed, `missing` is set; without it that is an ERROR.
+/// the end of the transaction. Does not raise for settings that do not fit: see `broken`. Where the tables of settings are gone,
+/// as with a schema that was renamed, or not as the extension made them, `missing` is set; without it that is an ERROR.
 Guarded *guarded(Oid relid, bool *missing = nullptr);
 
 /// The same, for a table that a caller named: ERROR SY004 where it is not guarded, SY006 where it is broken.

@@ -2,7 +2,7 @@
 // Used by the cache (settings.cpp) alone.
 #pragma once
 
-#include "pg/identity.h"
+#include "pg/extension_tables.h"
 #include "settings.h"
 
 namespace esg {

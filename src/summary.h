@@ -7,7 +7,7 @@
 
 namespace esg {
 
-/// How values of type json become part of a jsonb; kAsTextInDoubt: those that it may not hold as a string of their text.
+/// How values that are JSON, or have JSON in them, become part of a jsonb; kAsTextInDoubt: those that it may not hold as a string of their text.
 enum class Json { kAsItIs, kAsTextInDoubt };
 
 /// SQL for a column's value as an element of a jsonb, `value` being SQL for the value.
@@ -35,7 +35,7 @@ JsonbValue json_string(const char *text);
 JsonbValue json_bool(bool boolean);
 JsonbValue json_null();
 
-/// Calls `read(Json)`; once more, with values in doubt as text, where it failed and a value of type json may be why.
+/// Calls `read(Json)`; once more, with values in doubt as text, where it failed and a value with JSON in it may be why.
 template <typename Read>
 void read_summaries(const Guarded &g, const Read &read) {
   if (!has_json_in_summary(g)) read(Json::kAsItIs);

@@ -2,6 +2,7 @@
 
 #include "fault.h"
 #include "pg/boundary.h"
+#include "pg/extension_tables.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "run_table.h"

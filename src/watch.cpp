@@ -12,6 +12,7 @@
 #include "liveness.h"
 #include "passed_over.h"
 #include "pg/boundary.h"
+#include "pg/extension_tables.h"
 #include "reap_close.h"
 #include "row_event.h"
 
@@ -104,10 +105,10 @@ void end_lease(const Guarded &g, const char *key, const char *reason) {
     end_leases(g, pg::text_array(&key, 1), reason);
     return;
   }
-  ereport(
-      WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-      errmsg("could not end the lease of a run of table %s: table sync_guard.leases is locked", pg::sendable(g.name)),
-      errdetail("The next reap_stale_syncs() ends it."));
+  ereport(WARNING, errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+          errmsg("could not end the lease of a run of table %s: table sync_guard.leases is locked or changed",
+                 pg::sendable(g.name)),
+          errdetail("The next reap_stale_syncs() ends it."));
 }
 
 /// The run has ended: its status says so.

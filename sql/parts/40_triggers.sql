@@ -27,7 +27,10 @@ AS 'MODULE_PATHNAME', 'emag_sync_guard_forget_dropped';
 COMMENT ON FUNCTION sync_guard.forget_dropped() IS
 'Event trigger on sql_drop: the settings of a dropped table go with it; its journal stays.';
 
+-- Only on what takes a table along: without the library each command that it fires on would fail.
 CREATE EVENT TRIGGER emag_sync_guard_forget_dropped ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'ALTER EXTENSION', 'DROP TYPE', 'DROP DOMAIN', 'DROP COLLATION',
+        'DROP FUNCTION', 'DROP ROUTINE', 'DROP LANGUAGE', 'DROP OPERATOR', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP ACCESS METHOD')
     EXECUTE FUNCTION sync_guard.forget_dropped();
 COMMENT ON EVENT TRIGGER emag_sync_guard_forget_dropped IS
 'emag_sync_guard: the settings of a dropped table go with it';

@@ -162,6 +162,15 @@ inline Node *without_virtual_columns_compat(Node *expression, Relation relation)
 #endif
 }
 
+/// The sequence of an identity column.
+inline Oid identity_sequence_compat(Relation table, AttrNumber attno) {
+#if PG_VERSION_NUM >= 170000
+  return getIdentitySequence(table, attno, false);
+#else
+  return getIdentitySequence(RelationGetRelid(table), attno, false);
+#endif
+}
+
 /// What a change of a row asks for that another transaction has changed meanwhile: no plan looks at it again.
 inline void init_recheck_compat(EPQState *recheck, EState *state) {
 #if PG_VERSION_NUM >= 160000

@@ -53,33 +53,4 @@ void restore(const Identity &identity) {
 
 Oid extension_id() { return get_extension_oid("emag_sync_guard", false); }
 
-bool has_extension_table(const char *name) {
-  const Oid schema = get_namespace_oid("sync_guard", true);
-  return OidIsValid(schema) && OidIsValid(get_relname_relid(name, schema));
-}
-
-Oid extension_table(const char *name) {
-  const Oid schema = get_namespace_oid("sync_guard", false);
-  const Oid table = get_relname_relid(name, schema);
-  if (!OidIsValid(table))
-    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table sync_guard.%s is missing", name),
-            errhint("The extension is damaged: restore the table or create the extension anew."));
-  return table;
-}
-
-Oid lock_extension_table_at_once(const char *name, LOCKMODE mode) {
-  if (!has_extension_table(name)) return InvalidOid;
-  const Oid table = extension_table(name);
-  if (!ConditionalLockRelationOid(table, mode)) return InvalidOid;
-  return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)) ? table : InvalidOid;
-}
-
-Relation open_extension_table(const char *name, LOCKMODE mode) {
-  for (;;) {
-    // Each turn looks the name up in the catalogs as they are after the wait.
-    if (Relation relation = try_relation_open(extension_table(name), mode)) return relation;
-    AcceptInvalidationMessages();
-  }
-}
-
 }  // namespace esg::pg

@@ -39,19 +39,4 @@ Oid extension_owner();
 /// The extension's id; an ERROR where it is not installed in this database.
 Oid extension_id();
 
-/// Whether there is such a table in the extension's schema: the library may be newer than the objects.
-bool has_extension_table(const char *name);
-
-/// `name` as a table of the extension's schema; an ERROR where it is missing.
-Oid extension_table(const char *name);
-
-/// Locks such a table to the end of the transaction without waiting: for the application's statements. In ROW EXCLUSIVE for queries that
-/// only read too: REINDEX would let them have the table, and keep them from its indexes. InvalidOid where somebody is in the
-/// way, or there is none.
-Oid lock_extension_table_at_once(const char *name, LOCKMODE mode = RowExclusiveLock);
-
-/// extension_table(), opened with ACCESS SHARE, for table_close(). An extension that is dropped while its lock is waited for is not
-/// installed; one that was made anew meanwhile is the one.
-Relation open_extension_table(const char *name, LOCKMODE mode = AccessShareLock);
-
 }  // namespace esg::pg

@@ -34,11 +34,10 @@ Oid own_index(Relation relation, const char *name) {
 
 namespace {
 
-// None of ours: somebody has put triggers on the table. They run as they would for a query of the extension's owner.
+// None of ours: somebody has put triggers on the table.
 
 void begin_triggers(OwnWriter *writer) {
   if (writer->target->ri_TrigDesc == nullptr) return;
-  writer->before = become_extension_owner();
   AfterTriggerBeginQuery();
   if (writer->command == CMD_INSERT) ExecBSInsertTriggers(writer->state, writer->target);
   else ExecBSUpdateTriggers(writer->state, writer->target);
@@ -50,13 +49,29 @@ void end_triggers(OwnWriter *writer) {
   else ExecASUpdateTriggers(writer->state, writer->target, nullptr);
   AfterTriggerEndQuery(writer->state);
   ExecCloseResultRelations(writer->state);  // those that it has opened for them
-  restore(writer->before);
 }
 
-/// Makes what it takes to write rows, once.
-void prepare(OwnWriter *writer) {
+/// What columns that somebody has added to the table take, as their defaults say; null: all are NULL.
+ExprState **defaults_beyond(const OwnWriter &writer, int count) {
+  Relation relation = writer.table.relation;
+  const TupleDesc desc = RelationGetDescr(relation);
+  ExprState **defaults = nullptr;
+  for (int i = count; i < desc->natts; ++i) {
+    const FormData_pg_attribute *column = TupleDescAttr(desc, i);
+    if (!column->atthasdef || column->attisdropped || column->attgenerated != '\0') continue;
+    if (defaults == nullptr) defaults = static_cast<ExprState **>(palloc0(sizeof(ExprState *) * desc->natts));
+    auto *expression = reinterpret_cast<Expr *>(build_column_default(relation, i + 1));
+    defaults[i] = ExecPrepareExpr(expression, writer.state);
+  }
+  return defaults;
+}
+
+/// Makes what it takes to write rows, once. From here to the end it is the extension's owner who writes: whatever somebody has put on
+/// the table (triggers, CHECKs, defaults, indexes over expressions) runs as it would for a query of his.
+void prepare(OwnWriter *writer, int count) {
   if (writer->state != nullptr) return;
   Relation relation = writer->table.relation;
+  writer->before = become(relation->rd_rel->relowner, 0);
   EState *state = writer->state = CreateExecutorState();
   state->es_snapshot = writer->table.snapshot;
   state->es_output_cid = GetCurrentCommandId(false);
@@ -67,6 +82,7 @@ void prepare(OwnWriter *writer) {
   writer->found = table_slot_create(relation, &state->es_tupleTable);
   writer->written = ExecInitExtraTupleSlot(state, RelationGetDescr(relation), &TTSOpsVirtual);
   init_recheck_compat(&writer->recheck, state);
+  if (writer->command == CMD_INSERT) writer->defaults = defaults_beyond(*writer, count);
   MemoryContextSwitchTo(old);
   begin_triggers(writer);
 }
@@ -87,26 +103,30 @@ void end_writing(OwnWriter *writer) {
     ExecCloseIndices(writer->target);
     ExecResetTupleTable(writer->state->es_tupleTable, false);
     FreeExecutorState(writer->state);
+    restore(writer->before);
   }
   close_own_table(&writer->table);
   CommandCounterIncrement();
 }
 
 void insert_own_row(OwnWriter *writer, int count, const Datum *values, const bool *nulls) {
-  prepare(writer);
+  prepare(writer, count);
   ResetPerTupleExprContext(writer->state);
   TupleTableSlot *slot = ExecClearTuple(writer->written);
   Assert(count <= slot->tts_tupleDescriptor->natts);
   for (int i = 0; i < slot->tts_tupleDescriptor->natts; ++i) {
     slot->tts_values[i] = i < count ? values[i] : Datum(0);
     slot->tts_isnull[i] = i >= count || nulls[i];
+    if (writer->defaults == nullptr || writer->defaults[i] == nullptr) continue;
+    slot->tts_values[i] =
+        ExecEvalExprSwitchContext(writer->defaults[i], GetPerTupleExprContext(writer->state), &slot->tts_isnull[i]);
   }
   ExecStoreVirtualTuple(slot);
   ExecSimpleRelationInsert(writer->target, writer->state, slot);
 }
 
 bool lock_own_row(OwnWriter *writer, ItemPointer tid) {
-  prepare(writer);
+  prepare(writer, 0);
   TM_FailureData failure;
   ItemPointerData at = *tid;
   const TM_Result result =

@@ -1,10 +1,13 @@
 // Rows of the guard's own tables, read and written without a query: found by an index, seen with the latest snapshot, whoever the
-// user is. Nothing of anybody's is asked or run by it; only finished values are written so, as with become_extension_owner().
+// user is. Only finished values are written so, as with become_extension_owner(); what somebody has put on the tables (triggers, CHECKs,
+// defaults, indexes over expressions) runs as their owner. What only a query runs does not: rules, triggers of single columns, tables of
+// transition.
 //
 // Plain structs: an error leaves what they hold to the end of the transaction. What a transaction has read or written stays locked
 // to its end, as by a query.
 #pragma once
 
+#include "pg/extension_tables.h"
 #include "pg/identity.h"
 
 namespace esg::pg {
@@ -47,6 +50,7 @@ struct OwnWriter {
   ResultRelInfo *target = nullptr;
   TupleTableSlot *found = nullptr;    ///< the row that was locked last
   TupleTableSlot *written = nullptr;  ///< the one that is written
+  ExprState **defaults = nullptr;     ///< of columns that the guard knows nothing of; null: none
   EPQState recheck;
   CmdType command;
   Identity before;
@@ -80,7 +84,7 @@ struct OwnRow {
   }
 };
 
-/// Inserts a row of the table's first `count` columns; further ones are NULL.
+/// Inserts a row of the table's first `count` columns; further ones get their defaults.
 void insert_own_row(OwnWriter *writer, int count, const Datum *values, const bool *nulls);
 template <int kColumns>
 void insert_own_row(OwnWriter *writer, const OwnRow<kColumns> &row) {

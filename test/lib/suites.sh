@@ -216,7 +216,7 @@ count_regress() {
     came_to_its_end "$log" || [ "$status" = 0 ] || bad=
     if [ "$bad" = 1 ]; then
         [ ! -s "$diffs" ] || head -n 400 "$diffs" | indent
-        [ ! -s "$diffs" ] || grep -E '^[-+]' "$diffs" | cut -c 1-200 | head -n 20 >>"$WORK/differed"
+        [ ! -s "$diffs" ] || grep -E '^[-+]' "$diffs" | cut -c 1-200 | sed -n 1,20p >>"$WORK/differed"
         grep -E 'PANIC|TRAP|terminated by signal' "$(cluster_folder regress)/server.log" | tail -n 20 | indent || true
     elif [ "$status" != 0 ]; then
         fail "$suite" "could not run to its end" "$log"

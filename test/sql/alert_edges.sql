@@ -103,6 +103,19 @@ SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advis
 ROLLBACK;
 DROP ROLE regress_esg_edges_nobody;
 
+-- Scopes with windows of their own, however many; windows that begin before all times.
+CREATE TABLE app.many (id serial PRIMARY KEY, sync_type text, status text NOT NULL DEFAULT 'running', started_at timestamp, completed_at timestamp);
+SELECT sync_guard.guard_table('app.many', live_statuses => '{running}', failed_status => 'failed', scope_columns => '{sync_type}', time_zone => 'Europe/Bucharest');
+INSERT INTO app.many (sync_type, status, started_at, completed_at)
+SELECT 's' || n % 50, CASE WHEN n <= 500 THEN 'failed' ELSE 'completed' END, now() AT TIME ZONE 'Europe/Bucharest' - interval '1 minute', now() AT TIME ZONE 'Europe/Bucharest' FROM generate_series(1, 1000) AS n;
+SELECT count(*) FROM (SELECT sync_guard.set_alert_rule('app.many', 'failure_rate', jsonb_build_object('sync_type', 's' || n), time_window => make_interval(hours => 24 + n)) FROM generate_series(1, 40) AS n) AS s;
+SELECT sync_guard.set_alert_rule('app.many', 'failure_rate', '{"sync_type": "s41"}', time_window => '7000 years');
+SELECT sync_guard.set_alert_rule('app.many', 'failure_rate', '{"sync_type": "s42"}', time_window => '200000 years');
+SELECT count(*), min(figure), max(figure) FROM sync_guard.alerts WHERE relation = 'app.many'::regclass AND rule = 'failure_rate';
+SELECT sync_guard.reap_stale_syncs(relation => 'app.many');
+SELECT count(*) FROM sync_guard.alert_history WHERE relation_name = 'app.many';
+SELECT sync_guard.unguard_table('app.many');
+
 -- "-0" is zero.
 SELECT sync_guard.set_alert_rule('app.a', 'not_completed', raise_above => '-0');
 SELECT raise_above, clear_below FROM sync_guard.alert_rules WHERE relation = 'app.a'::regclass;

@@ -309,6 +309,31 @@ RESET ROLE;
 SELECT relation_name, problem FROM sync_guard.guarded_tables WHERE relation_name = 'health.lost';
 DELETE FROM sync_guard.settings WHERE relation_name = 'health.lost';
 
+-- Triggers without settings, as a dump without the guard's schema leaves them. Who may not read the table is not told; partitions are
+-- not named beside their table.
+BEGIN;
+DELETE FROM sync_guard.settings WHERE relation IN ('health.runs'::regclass, 'health.by_time'::regclass);
+SELECT severity, relation, problem, detail, hint FROM sync_guard.guard_health WHERE problem = 'settings_missing' ORDER BY relation::text;
+SET LOCAL ROLE regress_esg_health_owner;
+SELECT relation FROM sync_guard.guard_health WHERE problem = 'settings_missing';
+RESET ROLE;
+-- Where no other table is guarded, whoever asks for all is not told "no".
+DELETE FROM sync_guard.settings;
+SAVEPOINT asked;
+SELECT sync_guard.sync_is_running();
+ROLLBACK TO asked;
+SELECT sync_guard.scope_is_running('{"kind": "x"}');
+ROLLBACK TO asked;
+SELECT sync_guard.sync_status();
+ROLLBACK TO asked;
+SELECT sync_guard.sync_is_running(relation => 'health.runs');
+ROLLBACK TO asked;
+-- Without them, nothing runs that the guard would know of.
+SELECT count(sync_guard.unguard_table(relation)) > 1 AS released FROM sync_guard.guard_health WHERE problem = 'settings_missing';
+SELECT count(*) FROM sync_guard.guard_health WHERE problem = 'settings_missing';
+SELECT sync_guard.sync_is_running();
+ROLLBACK;
+
 -- Tables that inherit from a guarded one, which came after it was adopted.
 CREATE TABLE health.parent (id integer PRIMARY KEY, status text NOT NULL DEFAULT 'running', started_at timestamptz DEFAULT now());
 CREATE INDEX ON health.parent (status);

@@ -131,6 +131,17 @@ SET standard_conforming_strings = off;
 SELECT sync_guard.sync_status(relation => 'worded', recent => 1) - 'recent_syncs' #- '{current_sync,started_at}' AS status;
 RESET standard_conforming_strings;
 
+-- So is one within an array or a row.
+CREATE TYPE note AS (n integer, of json);
+CREATE DOMAIN noted AS note;
+CREATE TABLE wordy (id integer PRIMARY KEY, status text DEFAULT 'running', started_at timestamptz DEFAULT now(), many json[], note note, notes note[], noted noted);
+SELECT sync_guard.guard_table('wordy', summary_columns => '{id,many,note,notes,noted}');
+INSERT INTO wordy VALUES (1, 'running', now() - interval '5 minutes', ARRAY['"\u0000"', '12']::json[], (1, '{"a": "\u0000"}'), ARRAY[(2, '"\u0000"')::note], (3, '"\u0000"')),
+    (2, 'running', now() - interval '6 minutes', '{"[1, true]"}', (1, '{"a": 5}'), NULL, NULL);
+SELECT jsonb_path_query_array(sync_guard.sync_status(relation => 'wordy'), '$.recent_syncs[*]') #- '{0,started_at}' #- '{1,started_at}' AS recent;
+SELECT sync_guard.sync_status() -> 'is_running' AS is_running;
+SELECT run_key, summary -> 'many' AS many FROM sync_guard.recent_syncs WHERE relation = 'wordy'::regclass;
+
 -- Values of whatever type are in the answer what to_jsonb() makes of them.
 CREATE TYPE mood AS ENUM ('good', 'bad');
 CREATE DOMAIN small AS smallint CHECK (value > 0);

@@ -115,6 +115,12 @@ like($words, qr/\A[^\n]*must be owner of extension emag_sync_guard\n[^\n]*COMMEN
 	'the tenant restores that where the extension is: all but its comment');
 is(sql('copy', q{SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 'app.runs'::regclass}), '5', 'the triggers are there');
 is(sql('copy', q{SELECT count(*) FROM sync_guard.settings}), '0', 'the settings are not');
+is(sql('copy', q{SELECT string_agg(relation::text, ' ' ORDER BY relation::text) FROM sync_guard.guard_health WHERE problem = 'settings_missing'}), 'app.parts app.runs',
+	'which guard_health tells');
+{
+	my (undef, undef, $said) = $node->psql('copy', q{SELECT sync_guard.sync_is_running()}, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	like($said, qr/ERROR:  SY004: no table is guarded, though triggers of the guard are there/, 'who asks whether a sync is running is not told no');
+}
 is(sql('copy', q{INSERT INTO app.runs (id, sync_type) VALUES (100, 'new'), (101, 'new') RETURNING id}), "100\n101", 'so the application writes, unguarded');
 sql('copy', q{DELETE FROM app.runs WHERE id >= 100});
 is(client('tenant', 'psql', '-Xqc', q{SET client_min_messages = warning; SELECT sync_guard.guard_table('app.runs', scope_columns => '{sync_type}', exclusive => true)}, 'copy'), '',
