@@ -81,6 +81,9 @@ is(error_of($standby, $start), '', 'then runs start');
 is(error_of($standby, "UPDATE runs SET status = 'completed' WHERE id = $live"), '', 'and end');
 is(error_of($standby, q{INSERT INTO parts VALUES (2)}), '', 'in partitions, too');
 is(sql($standby, "SELECT completed_at IS NULL FROM runs WHERE id = $live"), 't', 'nobody fills what they leave');
+is(error_of($standby, q{CREATE TABLE other (a int DEFAULT 1 CHECK (a > 0), b int); CREATE INDEX other_a ON other (a); CREATE VIEW seen AS SELECT a FROM other;
+	DROP INDEX other_a; DROP VIEW seen; ALTER TABLE other DROP COLUMN b, DROP CONSTRAINT other_a_check, ALTER a DROP DEFAULT}), '', 'what takes no table along can be dropped');
+is(error_of($standby, 'DROP TABLE other'), $missing, 'what is no guarded table cannot either');
 is(error_of($standby, 'DROP TABLE parts'), $missing, 'a table cannot be dropped while the event trigger misses the library');
 is(error_of($standby, 'ALTER EVENT TRIGGER emag_sync_guard_forget_dropped DISABLE; DROP TABLE parts'), '', 'with it disabled it can');
 
