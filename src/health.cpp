@@ -6,7 +6,6 @@
 #include "cron.h"
 #include "guarding.h"
 #include "load.h"
-#include "pg/identity.h"
 #include "pg/extension_tables.h"
 #include "pg/spi.h"
 

@@ -197,7 +197,8 @@ HeapTuple late_finish(const RowEvent &written, const Standing &standing, const c
                   : errmsg("run %s of table %s cannot finish as \"%s\": it is \"%s\"", shown(event, key_of(event)),
                            pg::sendable(g.name), pg::sendable(to), shown(event, from)),
               errdetail("It is a late finish: %s.", by_whom),
-              errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept'; or sync_guard.overturn_reap()."));
+              errhint("To overrule: SET LOCAL emag_sync_guard.late_finish = 'accept';%s",
+                      standing.reaping != 0 ? " or sync_guard.overturn_reap()." : ""));
       break;
     case core::LateFinish::kAccept:
       note(event, standing.reaping != 0 ? Event::kOverturned : Event::kLateFinish, standing, to, true, now);
