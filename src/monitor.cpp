@@ -153,7 +153,8 @@ void judge_recent(const Guarded &g, RecentRun *runs, int count, const core::Ques
 
 /// Notes which of them the guard has closed, with nothing having undone it since.
 void mark_reaped(const Guarded &g, RecentRun *runs, int count) {
-  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * Max(count, 1)));
+  if (count == 0) return;
+  auto **keys = static_cast<const char **>(palloc(sizeof(char *) * count));
   for (int i = 0; i < count; ++i) keys[i] = runs[i].key;
   pg::Statement query(
       "SELECT k.n FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, n)"
@@ -224,7 +225,7 @@ static Datum recent_runs(FunctionCallInfo fcinfo) {
   ask_again();
   each_readable_table([&rows, &question, limit](const Guarded &g) {
     rows.drop_unfinished();
-    RecentRun *runs;
+    RecentRun *runs = nullptr;
     int count = 0;
     read_summaries(g, [&](Json json) { count = read_recent(g, limit, json, &runs); });
     judge_recent(g, runs, count, question);

@@ -82,9 +82,10 @@ Jsonb *as_journaled(const char *json) {
   const MemoryContext parsing = AllocSetContextCreate(caller, "emag_sync_guard row", ALLOCSET_DEFAULT_SIZES);
   MemoryContextSwitchTo(parsing);
   Jsonb *parsed = nullptr;
-  if (!is_doubtful(json)) {
-    parsed = parse_jsonb(json);
-  } else if (pg::try_in_subtransaction([json, &parsed] { parsed = parse_jsonb(json); }) != nullptr) {
+  const auto parse = [json, &parsed] { parsed = parse_jsonb(json); };
+  if (is_doubtful(json)) (void)pg::try_in_subtransaction(parse);
+  else parse();
+  if (parsed == nullptr) {
     StringInfoData string;
     initStringInfo(&string);
     escape_json(&string, json);

@@ -88,7 +88,8 @@ char *iso_utc(core::Micros instant) {
     at = put_digits(at, part.value, 2);
   }
   *at++ = '.';
-  strcpy(put_digits(at, static_cast<int>(fsec), 6), "+00:00");
+  static constexpr char kUtc[] = "+00:00";
+  memcpy(put_digits(at, static_cast<int>(fsec), 6), kUtc, sizeof kUtc);
   return text;
 }
 
