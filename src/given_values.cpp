@@ -52,10 +52,12 @@ const JsonbValue *GivenValues::value(const Column &column) const {
 
 GivenValues given_values(const Guarded &g, Jsonb *json, const char *argument) {
   if (!JB_ROOT_IS_OBJECT(json)) refuse_object(argument);
+  Relation relation = try_relation_open(g.table, AccessShareLock);
+  if (relation == nullptr)
+    ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s was dropped meanwhile", g.name));
   GivenValues given;
   given.json = json;
   given.columns = static_cast<Column *>(palloc(sizeof(Column) * Max(JB_ROOT_COUNT(json), 1)));
-  Relation relation = relation_open(g.table, NoLock);
   JsonbIterator *at = JsonbIteratorInit(&json->root);
   JsonbValue item;
   for (JsonbIteratorToken token; (token = JsonbIteratorNext(&at, &item, true)) != WJB_DONE;) {

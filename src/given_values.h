@@ -15,8 +15,8 @@ struct GivenValues {
   [[nodiscard]] const JsonbValue *value(const Column &column) const;
 };
 
-/// Resolves the names against the table (which is locked). `argument` is what the caller knows the object by.
-/// ERROR SY006: no object, a column that the table does not have.
+/// Resolves the names against the table, which it locks as a query does. `argument` is what the caller knows the object by.
+/// ERROR SY006: no object, a column that the table does not have; 42P01: the table is gone.
 GivenValues given_values(const Guarded &g, Jsonb *json, const char *argument);
 
 /// A FROM item with the values under alias r, each in its column's type, made by whoever runs the statement; `json` is an SQL
