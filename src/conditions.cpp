@@ -168,10 +168,8 @@ void load_conditions(Guarded &g, Relation relation) {
   load_generated(g, relation, generating);
   load_virtual(g, relation, generating);
   for (int i = 0; i < constraints->num_check; ++i)
-    if (pg::is_enforced_compat(constraints->check[i])) {
-      auto *check = static_cast<Node *>(stringToNode(constraints->check[i].ccbin));
-      load_check(g, relation, generating, check);
-    }
+    if (pg::is_enforced_compat(constraints->check[i]))
+      load_check(g, relation, generating, static_cast<Node *>(stringToNode(constraints->check[i].ccbin)));
 }
 
 bool accepts(const Guarded &g, Relation relation, HeapTuple row, const Bitmapset *touched) {

@@ -6,6 +6,7 @@
 
 #include "errors.h"
 #include "fault.h"
+#include "pg/depends.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 
@@ -89,23 +90,6 @@ Oid trigger_function(const char *name) {
 bool is_ours(const Found &found) {
   return found.exists() &&
          (found.function == trigger_function("judge_row") || found.function == trigger_function("watch_row"));
-}
-
-/// Calls `visit(Oid)` for each trigger that calls the function.
-template <typename Visit>
-void each_depending(Oid function, const Visit &visit) {
-  Relation catalog = table_open(DependRelationId, AccessShareLock);
-  ScanKeyData keys[2];
-  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-              ObjectIdGetDatum(ProcedureRelationId));
-  ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(function));
-  SysScanDesc scan = systable_beginscan(catalog, DependReferenceIndexId, true, nullptr, 2, keys);
-  for (HeapTuple tuple; HeapTupleIsValid(tuple = systable_getnext(scan));) {
-    const auto *form = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
-    if (form->classid == TriggerRelationId) visit(form->objid);
-  }
-  systable_endscan(scan);
-  table_close(catalog, AccessShareLock);
 }
 
 /// The table that bears a trigger; invalid where it is gone, or has the trigger as a partition.
@@ -363,9 +347,10 @@ bool has_triggers(Oid table) {
 
 List *tables_without_settings() {
   List *tables = NIL;
-  each_depending(trigger_function("judge_row"), [&tables](Oid trigger) {
-    const Oid table = table_of_trigger(trigger);
+  pg::each_depending(ProcedureRelationId, trigger_function("judge_row"), [&tables](Form_pg_depend depending) {
+    const Oid table = depending->classid == TriggerRelationId ? table_of_trigger(depending->objid) : InvalidOid;
     if (OidIsValid(table) && guarded(table) == nullptr) tables = list_append_unique_oid(tables, table);
+    return true;
   });
   return tables;
 }

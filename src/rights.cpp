@@ -3,6 +3,7 @@
 #include "rights.h"
 
 #include "errors.h"
+#include "pg/depends.h"
 
 namespace esg {
 namespace {
@@ -67,15 +68,11 @@ bool has_temporary_objects() {
   Oid toast_schema;
   GetTempNamespaceState(&schema, &toast_schema);
   if (!OidIsValid(schema)) return false;
-  Relation catalog = table_open(DependRelationId, AccessShareLock);
-  ScanKeyData keys[2];
-  ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-              ObjectIdGetDatum(NamespaceRelationId));
-  ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(schema));
-  SysScanDesc scan = systable_beginscan(catalog, DependReferenceIndexId, true, nullptr, 2, keys);
-  const bool found = HeapTupleIsValid(systable_getnext(scan));
-  systable_endscan(scan);
-  table_close(catalog, AccessShareLock);
+  bool found = false;
+  pg::each_depending(NamespaceRelationId, schema, [&found](Form_pg_depend) {
+    found = true;
+    return false;
+  });
   return found;
 }
 

@@ -7,7 +7,8 @@
 
 namespace esg {
 
-/// How values that are JSON, or have JSON in them, become part of a jsonb; kAsTextInDoubt: those that it may not hold as a string of their text.
+/// How values that are JSON, or have JSON in them, become part of a jsonb; kAsTextInDoubt: those that it may not hold
+/// as a string of their text.
 enum class Json { kAsItIs, kAsTextInDoubt };
 
 /// SQL for a column's value as an element of a jsonb, `value` being SQL for the value.

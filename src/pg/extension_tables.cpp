@@ -88,6 +88,7 @@ const char *wrong_with_columns(Relation table) {
       if ((own.columns[i] & kNotNull) != 0 && !column->attnotnull)
         return psprintf("column \"%s\" has lost its NOT NULL", NameStr(column->attname));
     }
+    break;
   }
   return nullptr;
 }

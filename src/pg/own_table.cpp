@@ -66,7 +66,7 @@ ExprState **defaults_beyond(const OwnWriter &writer, int count) {
   return defaults;
 }
 
-/// Makes what it takes to write rows, once. From here to the end it is the extension's owner who writes: whatever somebody has put on
+/// Makes what it takes to write rows, once. From here to the end it is the table's owner who writes: whatever somebody has put on
 /// the table (triggers, CHECKs, defaults, indexes over expressions) runs as it would for a query of his.
 void prepare(OwnWriter *writer, int count) {
   if (writer->state != nullptr) return;
