@@ -47,7 +47,7 @@ sub start_workers
 	return;
 }
 
-# Kills, while the server is down, those who are not to come back.
+# Kills those who are not to come back, before they can.
 sub lose { return $fleet->ask("signal lost$generation KILL"); }
 
 # The grace, from now on.
@@ -108,13 +108,13 @@ check_return('immediate shutdown');
 
 # ---- a backend is killed: all sessions end, memory is made anew -----------------------------------------------------------------
 start_workers('crash');
-# (Those who are lost are frozen first: they must not go before the server does.)
+# (Those who are lost are frozen meanwhile: a server that is still there would find them dead.)
 $fleet->ask("signal lost$generation STOP");
 my $life = sql('SELECT life_began FROM sync_guard.guard_memory');
 my $victim = sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'kept2_0'});
 kill 'KILL', $victim;
-lose();
 poll_until($node, "SELECT life_began > '$life' FROM sync_guard.guard_memory", 'the server comes back') or die;
+lose();
 check_return('crash');
 
 # ---- an orderly stop ---------------------------------------------------------------------------------------------------------------
